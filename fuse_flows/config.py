@@ -1,0 +1,345 @@
+"""What a search *is*: one frozen, versioned configuration object, from YAML, keywords or command line options."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fuse_flows.errors import ConfigError
+
+CONFIG_VERSION = 1
+
+
+class MoveName(StrEnum):
+    """The moves of the search by name; :attr:`number` is their number in the FUSE2 paper (Section 2.2)."""
+
+    SWAP_ATOMS = "swap_atoms"
+    ATOM_TO_VACANCY = "atom_to_vacancy"
+    PERMUTE_ALL_ATOMS = "permute_all_atoms"
+    SWAP_SUBMODULES = "swap_submodules"
+    NEW_CELL_SHAPE = "new_cell_shape"
+    NEW_STRUCTURE_CURRENT_SIZE = "new_structure_current_size"
+    NEW_STRUCTURE_MAXIMUM_SIZE = "new_structure_maximum_size"
+
+    @property
+    def number(self) -> int:
+        """Number of the move in the FUSE2 paper."""
+        return _MOVE_NUMBERS[self]
+
+
+_MOVE_NUMBERS = {
+    MoveName.SWAP_ATOMS: 1,
+    MoveName.ATOM_TO_VACANCY: 2,
+    MoveName.PERMUTE_ALL_ATOMS: 5,
+    MoveName.SWAP_SUBMODULES: 7,
+    MoveName.NEW_CELL_SHAPE: 9,
+    MoveName.NEW_STRUCTURE_CURRENT_SIZE: 13,
+    MoveName.NEW_STRUCTURE_MAXIMUM_SIZE: 14,
+}
+
+MoveWeights = dict[MoveName, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+
+
+class _Section(BaseModel):
+    """A part of the configuration: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class GeneratorConfig(_Section):
+    """The random assembler that fills the first population and feeds moves 13 and 14."""
+
+    initial_structures: int = Field(25, ge=1, description="Structures in the first population.")
+    initial_max_atoms: int | None = Field(
+        None, ge=1, description="Largest structure of the first population, in atoms; None: max_atoms."
+    )
+    vacancy_ratio: float = Field(4.0, ge=0, description="Largest number of vacant sites per atom.")
+    max_axis: int = Field(40, ge=1, le=200, description="Largest number of sub-modules along one axis.")
+    module_edge: float | None = Field(
+        None, gt=0, description="Edge I_p of a sub-module in angstrom; None: from the radii (paper, Section 2.1)."
+    )
+    module_edge_scale: float = Field(1.0, gt=0, description="Factor on the edge that comes from the radii.")
+    attempts: int = Field(1000, ge=1, description="Draws before the assembler gives one structure up.")
+
+
+class ChecksConfig(_Section):
+    """What a structure must fulfil before it is worth a relaxation."""
+
+    min_distance: float = Field(1.0, gt=0, description="Shortest contact in angstrom, periodic images included.")
+    min_density: float = Field(
+        0.15, ge=0, description="Lowest density, as a fraction of the ideal density (spheres filling all space)."
+    )
+    max_density: float = Field(1.6, gt=0, description="Highest density, as a fraction of the ideal density.")
+    coordination: bool = Field(True, description="Check the coordination numbers of randomly assembled structures.")
+    coordination_tolerance: float = Field(
+        0.25, ge=0, le=1, description="Fraction of atoms that may have an unusual coordination number."
+    )
+
+    @model_validator(mode="after")
+    def _window_is_open(self) -> Self:
+        if self.min_density >= self.max_density:
+            msg = f"must be above min_density ({self.min_density}); widen the window"
+            raise ConfigError("checks.max_density", msg)
+        return self
+
+
+class MovesConfig(_Section):
+    """How often each move is tried, in the normal phase and while the search is melted."""
+
+    weights: MoveWeights = Field(
+        default_factory=lambda: dict.fromkeys(MoveName, 1.0), description="Relative weights in the normal phase."
+    )
+    melted_weights: MoveWeights = Field(
+        default_factory=lambda: dict.fromkeys(MoveName, 1.0), description="Relative weights after melting began."
+    )
+    attempts: int = Field(50, ge=1, description="Attempts of one move before another one is drawn.")
+    vacancy_grid: float = Field(0.75, gt=0, description="Spacing of the grid of vacancy points, in angstrom.")
+    vacancy_distance: float = Field(1.5, gt=0, description="Least distance of a vacancy point from any atom (angstrom).")
+
+    @field_validator("weights", "melted_weights")
+    @classmethod
+    def _some_move_is_possible(cls, weights: dict[MoveName, float]) -> dict[MoveName, float]:
+        if not any(weights.values()):
+            raise ValueError("all weights are zero; give at least one move a weight above zero")
+        return {name: weights.get(name, 0.0) for name in MoveName}
+
+
+class AcceptanceConfig(_Section):
+    """The Metropolis rule and the melting that follows a long time without progress."""
+
+    temperature: float = Field(0.02, gt=0, description="Metropolis temperature T, eV/atom.")
+    energy_precision: float = Field(1e-5, gt=0, description="Energies are compared in multiples of this, eV/atom.")
+    melt_threshold: int = Field(150, ge=1, description="Structures without a downhill step before melting begins.")
+    melt_step: float = Field(
+        0.01, ge=0, description="While melted, each rejection raises T by a uniform draw from 0 to this, eV/atom."
+    )
+    max_temperature: float = Field(0.5, gt=0, description="T never rises above this, eV/atom.")
+
+
+class StopConfig(_Section):
+    """When a search ends; the first condition that is met counts."""
+
+    max_structures: int = Field(200, ge=1, description="Structures in all, the first population included.")
+    patience: int = Field(500, ge=1, description="Structures since the last new lowest energy.")
+    target_energy: float | None = Field(None, description="Stop at or below this energy, eV/atom.")
+
+
+class TierConfig(_Section):
+    """One tier of relaxation: which potential, how far, and what counts as a failure."""
+
+    calculator: str = Field(
+        "chgnet",
+        description="chgnet, emt, lj, buckingham, any force field of atomate2 (such as MACE-MP-0) or "
+        "the import path of an ASE calculator ('package.module:Class').",
+    )
+    calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
+    optimizer: Literal["FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field("FIRE", description="Optimiser of ASE.")
+    relax_cell: bool = Field(True, description="Relax the cell along with the positions.")
+    fmax: float = Field(0.05, gt=0, description="Converged when no force exceeds this, eV/A.")
+    smax: float = Field(0.5, gt=0, description="Converged when no component of the stress exceeds this, GPa.")
+    max_steps: int = Field(500, ge=1, description="Steps of the optimiser.")
+    time_limit: float = Field(600.0, gt=0, description="Seconds for one structure.")
+    min_distance: float = Field(
+        0.6, gt=0, description="Shortest contact before and after the relaxation, as it may be (angstrom)."
+    )
+    max_volume_change: float = Field(
+        5.0, gt=1, description="Exploded when the volume grows, or shrinks, by more than this factor."
+    )
+
+
+class ExecutionConfig(_Section):
+    """How the search is cut into jobs; this never changes which structures the search visits."""
+
+    structures_per_job: int = Field(5, ge=1, description="Structures of the first population in one job.")
+    steps_per_job: int = Field(1, ge=1, description="Search steps in one job.")
+    jobs_per_segment: int = Field(20, ge=1, le=200, description="Jobs in one Workflow of the LaunchPad.")
+
+
+class SearchConfig(_Section):
+    """The whole description of a search.
+
+    Two configurations that differ only in :attr:`stop` and :attr:`execution` describe the same search, stopped
+    earlier or later and cut into other jobs: they share :attr:`search_id`.
+    """
+
+    version: Literal[1] = Field(CONFIG_VERSION, description="Version of this schema.")
+    formula: str = Field(description="Formula with integer counts, such as Ca3Ti2O7; reduced to one formula unit.")
+    label: str = Field("", description="Free text that tells apart searches which are otherwise the same.")
+    oxidation_states: dict[str, float] | None = Field(
+        None, description="Charge of each element, e; switches the radii to the ionic table."
+    )
+    max_atoms: int = Field(50, ge=1, description="Largest structure anywhere in the search, in atoms.")
+    seed: int = Field(0, ge=0, description="Root of every random draw.")
+    rattle: float = Field(
+        0.05, ge=0, description="Standard deviation of a Gaussian displacement before each relaxation, angstrom."
+    )
+    generator: GeneratorConfig = GeneratorConfig()
+    checks: ChecksConfig = ChecksConfig()
+    moves: MovesConfig = MovesConfig()
+    acceptance: AcceptanceConfig = AcceptanceConfig()
+    stop: StopConfig = StopConfig()
+    tiers: tuple[TierConfig, ...] = Field((TierConfig(),), min_length=1, description="Tiers of relaxation, in order.")
+    execution: ExecutionConfig = ExecutionConfig()
+
+    @field_validator("formula")
+    @classmethod
+    def _formula_is_reduced(cls, formula: str) -> str:
+        return "".join(f"{el}{n if n > 1 else ''}" for el, n in parse_formula(formula).items())
+
+    @model_validator(mode="after")
+    def _one_formula_unit_fits(self) -> Self:
+        n_atoms = sum(self.counts.values())
+        for field, limit in (
+            ("max_atoms", self.max_atoms),
+            ("generator.initial_max_atoms", self.generator.initial_max_atoms),
+        ):
+            if limit is not None and limit < n_atoms:
+                msg = f"{limit} is smaller than one formula unit of {self.formula}; raise it to {n_atoms} or more"
+                raise ConfigError(field, msg)
+        return self
+
+    @model_validator(mode="after")
+    def _charges_balance(self) -> Self:
+        if self.oxidation_states is None:
+            return self
+        if set(self.oxidation_states) != set(self.counts):
+            msg = f"must name exactly the elements of {self.formula} ({', '.join(self.counts)})"
+            raise ConfigError("oxidation_states", msg)
+        charge = sum(n * self.oxidation_states[el] for el, n in self.counts.items())
+        if abs(charge) > 1e-6:
+            msg = f"one formula unit of {self.formula} has charge {charge:+g}; the charges must add up to zero"
+            raise ConfigError("oxidation_states", msg)
+        return self
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Atoms of each element in one formula unit, in the order of the formula."""
+        return parse_formula(self.formula)
+
+    @property
+    def search_id(self) -> str:
+        """Name of the search: the formula and a hash of everything that decides which structures it visits."""
+        identity = self.model_dump(mode="json", exclude={"stop", "execution"})
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return f"{self.formula}-{digest[:10]}"
+
+    def to_yaml(self) -> str:
+        """Return the resolved configuration, every default written out, as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def parse_formula(formula: str) -> dict[str, int]:
+    """Read a chemical formula as one formula unit of whole atoms.
+
+    Parameters
+    ----------
+    formula
+        For example ``Ca3Ti2O7``; brackets are understood.
+
+    Returns
+    -------
+    dict
+        Atoms of each element, divided by their greatest common divisor, in the order of the formula.
+
+    Raises
+    ------
+    ConfigError
+        If the formula is empty, has an unknown element or counts that are not whole numbers.
+    """
+    from pymatgen.core import Composition, DummySpecies
+
+    if not formula.strip():
+        raise ConfigError("formula", "is empty; give a chemical formula such as SrTiO3")
+    try:
+        amounts = Composition(formula.strip(), strict=True).as_dict()
+        dummies = [el for el in Composition(formula.strip()).elements if isinstance(el, DummySpecies)]
+    except (ValueError, KeyError) as error:
+        msg = f"{formula!r} has an element that does not exist or cannot be read; write it like Ca3Ti2O7"
+        raise ConfigError("formula", msg) from error
+    if dummies or not amounts:
+        msg = f"{formula!r} has an element that does not exist or cannot be read; write it like Ca3Ti2O7"
+        raise ConfigError("formula", msg)
+    if any(n != int(n) or n < 1 for n in amounts.values()):
+        msg = f"{formula!r} has counts that are not whole numbers; multiply it out, e.g. Sr2TiO4"
+        raise ConfigError("formula", msg)
+    counts = {el: int(n) for el, n in amounts.items()}
+    divisor = math.gcd(*counts.values())
+    return {el: n // divisor for el, n in counts.items()}
+
+
+def load_config(path: str | Path | None = None, **overrides: Any) -> SearchConfig:
+    """Read a configuration from a YAML file and put keywords over it.
+
+    Parameters
+    ----------
+    path
+        YAML (or JSON) file with keys of :class:`SearchConfig`; None for the defaults.
+    **overrides
+        Keys of :class:`SearchConfig`; a dictionary is merged into its section, None values are ignored.
+
+    Returns
+    -------
+    SearchConfig
+        The checked configuration.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or a value is refused; the message names the field and the fix.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError("config", f"{path} cannot be read as YAML ({error})".replace("\n", " ")) from error
+        if not isinstance(values, dict):
+            raise ConfigError("config", f"{path} must hold keys and values, not a {type(values).__name__}")
+    for key, value in overrides.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            values[key] = {**values[key], **value}
+        elif value is not None:
+            values[key] = value
+    return make_config(values)
+
+
+def make_config(values: dict[str, Any]) -> SearchConfig:
+    """Check a dictionary of values and turn pydantic's report into one line.
+
+    Parameters
+    ----------
+    values
+        Keys and values of :class:`SearchConfig`.
+
+    Returns
+    -------
+    SearchConfig
+        The checked configuration.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first offending field and what is wrong with it.
+    """
+    try:
+        return SearchConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        field = ".".join(str(part) for part in first["loc"]) or "config"
+        if first["type"] == "extra_forbidden":
+            message = "is not a key of the configuration; run 'fuse-flows config show FORMULA' to see them all"
+        elif first["type"] == "missing":
+            message = "is missing; it must be given"
+        else:
+            message = f"{first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
+        raise ConfigError(field, message) from None

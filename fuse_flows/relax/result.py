@@ -1,0 +1,73 @@
+"""What a relaxation returns: a value for every case, with an outcome and a reason, never a sentinel energy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+class Outcome(StrEnum):
+    """How the relaxation of a candidate ended."""
+
+    CONVERGED = "CONVERGED"
+    NOT_CONVERGED = "NOT_CONVERGED"
+    TOO_CLOSE = "TOO_CLOSE"
+    ISOLATED_ATOMS = "ISOLATED_ATOMS"
+    EXPLODED = "EXPLODED"
+    TIMED_OUT = "TIMED_OUT"
+    ENGINE_ERROR = "ENGINE_ERROR"
+    NOT_GENERATED = "NOT_GENERATED"
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the energy may take part in the search."""
+        return self is Outcome.CONVERGED
+
+
+@dataclass(frozen=True)
+class RelaxResult:
+    """The end of one relaxation.
+
+    Parameters
+    ----------
+    outcome
+        How it ended.
+    structure
+        Last structure that made sense; the input if there was none.
+    energy
+        Total energy of ``structure``, eV; None if there is none to be trusted.
+    fmax
+        Largest norm of a force, eV/A.
+    smax
+        Largest absolute component of the stress, GPa.
+    steps
+        Steps of the optimiser.
+    seconds
+        Wall time.
+    reason
+        Why it failed, in a few words; empty for a success.
+    engine
+        Name of the calculator.
+    engine_version
+        Version of the package behind it.
+    """
+
+    outcome: Outcome
+    structure: Structure
+    energy: float | None = None
+    fmax: float | None = None
+    smax: float | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    engine: str = ""
+    engine_version: str = field(default="")
+
+    @property
+    def energy_per_atom(self) -> float | None:
+        """Energy in eV/atom of the structure it is stored with."""
+        return None if self.energy is None else self.energy / len(self.structure)

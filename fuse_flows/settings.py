@@ -1,0 +1,34 @@
+"""Settings of this machine, from environment variables ``FUSE_FLOWS_*``: where things are, never what is computed."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the embedded MongoDB lives and which configuration files are used."""
+
+    model_config = SettingsConfigDict(env_prefix="FUSE_FLOWS_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("fuse_flows"),
+        description="Folder of the embedded MongoDB and of the launch directories.",
+    )
+    mongod: Path | None = Field(None, description="The mongod program; None: PATH, then the mongod extra.")
+    db_port: int = Field(27618, ge=1024, le=65535, description="Port of the embedded MongoDB on the loopback.")
+    db_name: str = Field("fuse_flows", description="Database of the embedded MongoDB.")
+    launchpad: Path | None = Field(
+        None, description="A my_launchpad.yaml to use in place of the embedded MongoDB."
+    )
+    threads: int = Field(1, ge=1, description="Threads of each worker's numerical libraries.")
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return Settings()
