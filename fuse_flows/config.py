@@ -14,8 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fuse_flows.errors import ConfigError
 
-CONFIG_VERSION = 1
-
 
 class MoveName(StrEnum):
     """The moves of the search by name; :attr:`number` is their number in the FUSE2 paper (Section 2.2)."""
@@ -101,7 +99,9 @@ class MovesConfig(_Section):
     )
     attempts: int = Field(50, ge=1, description="Attempts of one move before another one is drawn.")
     vacancy_grid: float = Field(0.75, gt=0, description="Spacing of the grid of vacancy points, in angstrom.")
-    vacancy_distance: float = Field(1.5, gt=0, description="Least distance of a vacancy point from any atom (angstrom).")
+    vacancy_distance: float = Field(
+        1.5, gt=0, description="Least distance of a vacancy point from any atom (angstrom)."
+    )
 
     @field_validator("weights", "melted_weights")
     @classmethod
@@ -169,7 +169,7 @@ class SearchConfig(_Section):
     earlier or later and cut into other jobs: they share :attr:`search_id`.
     """
 
-    version: Literal[1] = Field(CONFIG_VERSION, description="Version of this schema.")
+    version: Literal[1] = Field(1, description="Version of this schema.")
     formula: str = Field(description="Formula with integer counts, such as Ca3Ti2O7; reduced to one formula unit.")
     label: str = Field("", description="Free text that tells apart searches which are otherwise the same.")
     oxidation_states: dict[str, float] | None = Field(

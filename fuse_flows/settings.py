@@ -22,9 +22,7 @@ class Settings(BaseSettings):
     mongod: Path | None = Field(None, description="The mongod program; None: PATH, then the mongod extra.")
     db_port: int = Field(27618, ge=1024, le=65535, description="Port of the embedded MongoDB on the loopback.")
     db_name: str = Field("fuse_flows", description="Database of the embedded MongoDB.")
-    launchpad: Path | None = Field(
-        None, description="A my_launchpad.yaml to use in place of the embedded MongoDB."
-    )
+    launchpad: Path | None = Field(None, description="A my_launchpad.yaml to use in place of the embedded MongoDB.")
     threads: int = Field(1, ge=1, description="Threads of each worker's numerical libraries.")
 
 
