@@ -157,7 +157,7 @@ class TierConfig(_Section):
 class ExecutionConfig(_Section):
     """How the search is cut into jobs; this never changes which structures the search visits."""
 
-    structures_per_job: int = Field(5, ge=1, description="Structures of the first population in one job.")
+    structures_per_job: int = Field(1, ge=1, description="Structures of the first population in one job.")
     steps_per_job: int = Field(1, ge=1, description="Search steps in one job.")
     jobs_per_segment: int = Field(20, ge=1, le=200, description="Jobs in one Workflow of the LaunchPad.")
 
@@ -203,6 +203,13 @@ class SearchConfig(_Section):
             if limit is not None and limit < n_atoms:
                 msg = f"{limit} is smaller than one formula unit of {self.formula}; raise it to {n_atoms} or more"
                 raise ConfigError(field, msg)
+        return self
+
+    @model_validator(mode="after")
+    def _population_fits(self) -> Self:
+        if self.stop.max_structures < self.generator.initial_structures:
+            msg = f"must be at least generator.initial_structures ({self.generator.initial_structures}); change either"
+            raise ConfigError("stop.max_structures", msg)
         return self
 
     @model_validator(mode="after")

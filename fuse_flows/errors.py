@@ -63,6 +63,10 @@ class DatabaseError(FuseFlowsError, RuntimeError):
     """MongoDB, the LaunchPad or the JobStore cannot be used; the message says why and what to do."""
 
 
+class JobFailedError(FuseFlowsError, RuntimeError):
+    """A job of a search ended with an exception; the message holds its last line."""
+
+
 class GenerationError(FuseFlowsError, RuntimeError):
     """No acceptable random structure was found within the allowed attempts."""
 

@@ -1,0 +1,1 @@
+"""Tables, pictures and files made from the candidates of a search."""

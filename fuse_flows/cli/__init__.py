@@ -1,0 +1,1 @@
+"""The command line: options in, rich output out, no logic of its own."""

@@ -1,0 +1,5 @@
+"""Run the command line with ``python -m fuse_flows.cli``."""
+
+from fuse_flows.cli.app import main
+
+main()

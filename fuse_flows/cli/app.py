@@ -1,0 +1,56 @@
+"""The ``fuse-flows`` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import fuse_flows
+from fuse_flows.cli import database, results, searches, setup
+from fuse_flows.errors import FuseFlowsError
+
+app = typer.Typer(
+    name="fuse-flows",
+    help="Predict crystal structures by basin hopping over assembled modules (FUSE2), on FireWorks and MongoDB.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(searches.run)
+app.command("workflow")(searches.workflow)
+app.command("resume")(searches.resume)
+app.command("worker", hidden=True)(searches.worker)
+app.command("status")(results.status)
+app.command("results")(results.results)
+app.command("init")(setup.init)
+app.command("check")(setup.check)
+app.add_typer(setup.config_app, name="config")
+app.add_typer(database.app, name="db")
+
+
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        Console().print(fuse_flows.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _callback(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=lambda value: _print_version(wanted=value), is_eager=True)
+    ] = False,
+) -> None:
+    """Predict crystal structures by basin hopping over assembled modules (FUSE2), on FireWorks and MongoDB."""
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr and exit code 2."""
+    try:
+        app()
+    except FuseFlowsError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}", style="red")
+        sys.exit(2)

@@ -1,0 +1,80 @@
+"""Options that several commands share, and the configuration they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fuse_flows.config import SearchConfig
+
+Formula = Annotated[str, typer.Argument(help="Chemical formula with whole numbers, such as SrTiO3.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file with keys of the configuration (see: config show).")
+]
+MaxStructures = Annotated[int | None, typer.Option(help="Structures in all, the first population included.")]
+InitialStructures = Annotated[int | None, typer.Option(help="Structures in the first population.")]
+MaxAtoms = Annotated[int | None, typer.Option(help="Largest structure, in atoms.")]
+Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
+Calculator = Annotated[
+    str | None, typer.Option(help="chgnet, emt, lj, buckingham, a force field of atomate2, or an import path.")
+]
+Label = Annotated[str | None, typer.Option(help="Free text that makes this a search of its own.")]
+LaunchPadFile = Annotated[
+    Path | None, typer.Option("--launchpad", "-l", help="A my_launchpad.yaml; default: the embedded MongoDB.")
+]
+
+
+def search_config(
+    formula: str,
+    config: Path | None = None,
+    *,
+    max_structures: int | None = None,
+    initial_structures: int | None = None,
+    max_atoms: int | None = None,
+    seed: int | None = None,
+    calculator: str | None = None,
+    label: str | None = None,
+) -> SearchConfig:
+    """Put the options over the configuration file and check that the calculators can run.
+
+    A first population that nobody asked for in particular shrinks to ``max_structures``.
+
+    Parameters
+    ----------
+    formula
+        Formula of the search.
+    config
+        Configuration file.
+    max_structures, initial_structures, max_atoms, seed, calculator, label
+        Options; None where not given.
+
+    Returns
+    -------
+    SearchConfig
+        Checked.
+
+    Raises
+    ------
+    ConfigError, MissingExtraError
+        Naming the field and the fix.
+    """
+    from fuse_flows.config import GeneratorConfig, load_config
+    from fuse_flows.relax.calculators import check_calculator
+
+    overrides: dict[str, Any] = {"formula": formula, "max_atoms": max_atoms, "seed": seed, "label": label}
+    if calculator is not None:
+        overrides["tiers"] = [{"calculator": calculator}]
+    if max_structures is not None:
+        overrides["stop"] = {"max_structures": max_structures}
+        default = GeneratorConfig().initial_structures
+        if config is None and initial_structures is None and 0 < max_structures < default:
+            initial_structures = max_structures
+    if initial_structures is not None:
+        overrides["generator"] = {"initial_structures": initial_structures}
+    search = load_config(config, **overrides)
+    for tier in search.tiers:
+        check_calculator(tier, list(search.counts))
+    return search

@@ -1,0 +1,130 @@
+"""Commands that show searches and their results."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fuse_flows.cli.options import LaunchPadFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fuse_flows.store.connection import Connection
+
+console = Console(soft_wrap=True, highlight=False)
+TOP = 10
+
+
+def status(
+    search: Annotated[str | None, typer.Argument(help="Search id, its beginning, or a formula.")] = None,
+    launchpad: LaunchPadFile = None,
+) -> None:
+    """Show all searches, or one of them in detail."""
+    from fuse_flows.store.connection import connect
+    from fuse_flows.store.queries import find_search, search_ids
+    from fuse_flows.store.searches import search_document
+
+    connection = connect(launchpad)
+    if search is not None:
+        _print_search(search_document(connection, find_search(connection, search)))
+        return
+    table = Table("search", "status", "structures", "best (eV/atom)", "outcomes")
+    for known in search_ids(connection):
+        document = search_document(connection, known.search_id)
+        table.add_row(
+            known.search_id,
+            document.status,
+            f"{document.n_structures}/{document.max_structures}",
+            "" if document.best_energy_per_atom is None else f"{document.best_energy_per_atom:.4f}",
+            _counts(document.outcomes),
+        )
+    console.print(table)
+
+
+def results(
+    search: Annotated[str, typer.Argument(help="Search id, its beginning, or a formula.")],
+    top: Annotated[int, typer.Option(min=1, help="How many.")] = TOP,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="The candidate documents as JSON.")] = False,
+    launchpad: LaunchPadFile = None,
+) -> None:
+    """Show the best structures of a search."""
+    from fuse_flows.store.connection import connect
+    from fuse_flows.store.queries import best_candidates, find_search
+
+    connection = connect(launchpad)
+    search_id = find_search(connection, search)
+    best = best_candidates(connection, search_id, top)
+    if as_json:
+        typer.echo(json.dumps(best, indent=1))
+    else:
+        _print_best(best, search_id)
+
+
+def show_and_write(connection: Connection, search_id: str, folder: Path) -> None:
+    """Print the best structures and write them, the energies and the picture into a folder.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+    folder
+        Where the files go.
+    """
+    from fuse_flows.analysis.export import write_results
+    from fuse_flows.store.queries import best_candidates, candidates
+    from fuse_flows.store.searches import search_document
+
+    search = search_document(connection, search_id)
+    best = best_candidates(connection, search_id, TOP)
+    console.print(f"{search.status}: {search.stop_reason or 'more to do'}; {_counts(search.outcomes)}")
+    _print_best(best, search_id)
+    write_results(folder, candidates(connection, search_id), best, title=search_id)
+    console.print(f"wrote {len(best)} CIF files, energies.csv and energies.png into {folder}")
+
+
+def _print_best(best: list[dict[str, Any]], search_id: str) -> None:
+    from fuse_flows.analysis.tables import best_rows
+
+    if not best:
+        console.print(f"no structure of {search_id} has relaxed successfully yet")
+        return
+    table = Table("rank", "eV/atom", "above best (meV)", "f.u.", "atoms", "space group", "g/cm3", "origin", "candidate")
+    for row in best_rows(best):
+        table.add_row(
+            str(row["rank"]),
+            f"{row['energy_per_atom']:.4f}",
+            f"{row['above_best_mev']:.1f}",
+            str(row["formula_units"]),
+            str(row["n_atoms"]),
+            f"{row['space_group']} ({row['space_group_number']})",
+            f"{row['density']:.2f}",
+            f"{row['origin']} (step {row['step']})",
+            row["candidate_id"],
+        )
+    console.print(table)
+
+
+def _print_search(search: Any) -> None:
+    console.print(f"[bold]{search.search_id}[/bold]: {search.status} {search.stop_reason or ''}")
+    console.print(f"  structures  {search.n_structures} of {search.max_structures} ({_counts(search.outcomes)})")
+    console.print(f"  jobs        {_counts(search.jobs)}")
+    state = search.state
+    if state is None:
+        return
+    if state.best is not None:
+        console.print(f"  best        {state.best.energy_per_atom:.5f} eV/atom (candidate {state.best.candidate_id})")
+    console.print(f"  walker      step {state.step}, T {state.temperature:.4f} eV/atom, {state.since_best} since best")
+    for name, move in state.moves.items():
+        console.print(f"  {name:<28}{move.proposed} proposed, {move.accepted} accepted; failed: {_counts(move.failed)}")
+
+
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(numbers.items())) or "none"

@@ -1,0 +1,157 @@
+"""Commands that make and run searches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fuse_flows.cli.options import (
+    Calculator,
+    ConfigFile,
+    Formula,
+    InitialStructures,
+    Label,
+    LaunchPadFile,
+    MaxAtoms,
+    MaxStructures,
+    Seed,
+    search_config,
+)
+
+if TYPE_CHECKING:
+    from fuse_flows.config import SearchConfig
+    from fuse_flows.store.connection import Connection
+
+console = Console(soft_wrap=True, highlight=False)
+
+OutFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for CIFs, energies and picture; default: the search id.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one per core, at most 4.")]
+
+
+def run(
+    formula: Formula,
+    config: ConfigFile = None,
+    max_structures: MaxStructures = None,
+    initial_structures: InitialStructures = None,
+    max_atoms: MaxAtoms = None,
+    seed: Seed = None,
+    calculator: Calculator = None,
+    label: Label = None,
+    out: OutFolder = None,
+    workers: Workers = None,
+    launchpad: LaunchPadFile = None,
+) -> None:
+    """Search the structure of FORMULA to its end and write the best structures.
+
+    The search runs through the LaunchPad. Ctrl-C, or a crash, leaves a search that 'fuse-flows resume' or the same
+    'run' continues; a finished search whose limits are raised is extended.
+    """
+    from fuse_flows.flows.local import submit
+
+    search = search_config(
+        formula,
+        config,
+        max_structures=max_structures,
+        initial_structures=initial_structures,
+        max_atoms=max_atoms,
+        seed=seed,
+        calculator=calculator,
+        label=label,
+    )
+    connection = _connect(launchpad)
+    console.print(f"search [bold]{search.search_id}[/bold] ({search.tiers[-1].calculator}) in {connection.uri}")
+    console.print(f"  {submit(connection, search)}")
+    _run_to_end(connection, search, out, workers, launchpad)
+
+
+def resume(
+    search: Annotated[str, typer.Argument(help="Search id, its beginning, or a formula.")],
+    max_structures: MaxStructures = None,
+    out: OutFolder = None,
+    workers: Workers = None,
+    launchpad: LaunchPadFile = None,
+) -> None:
+    """Continue a search that was interrupted, mending what a crash left behind; or extend a finished one."""
+    from fuse_flows.flows.local import extend
+    from fuse_flows.store.queries import find_search
+    from fuse_flows.store.searches import search_config_of
+
+    connection = _connect(launchpad, fresh=False)
+    search_id = find_search(connection, search)
+    stop = {} if max_structures is None else {"max_structures": max_structures}
+    config = search_config_of(connection, search_id, stop=stop)
+    console.print(f"search [bold]{search_id}[/bold] in {connection.uri}")
+    extend(connection, config)
+    _run_to_end(connection, config, out, workers, launchpad)
+
+
+def workflow(
+    formula: Formula,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .yaml or .json.")],
+    config: ConfigFile = None,
+    max_structures: MaxStructures = None,
+    initial_structures: InitialStructures = None,
+    max_atoms: MaxAtoms = None,
+    seed: Seed = None,
+    calculator: Calculator = None,
+    label: Label = None,
+) -> None:
+    """Write the search of FORMULA as a FireWorks file for 'lpad add'."""
+    from fuse_flows.errors import ConfigError
+    from fuse_flows.flows.search import SearchMaker
+
+    if output.suffix not in (".yaml", ".yml", ".json"):
+        raise ConfigError("output", f"{output} must end in .yaml or .json")
+    search = search_config(
+        formula,
+        config,
+        max_structures=max_structures,
+        initial_structures=initial_structures,
+        max_atoms=max_atoms,
+        seed=seed,
+        calculator=calculator,
+        label=label,
+    )
+    try:
+        SearchMaker(search).workflow().to_file(str(output))
+    except OSError as error:
+        raise ConfigError("output", f"{output} cannot be written ({error.strerror})") from error
+    console.print(f"wrote {output} (search {search.search_id}); add it with: lpad -l my_launchpad.yaml add {output}")
+
+
+def worker(search_id: Annotated[str, typer.Argument()], launchpad: LaunchPadFile = None) -> None:
+    """Run the jobs of one search until none is left."""
+    from fuse_flows.flows.local import work
+
+    launched = work(_connect(launchpad, fresh=False), search_id)
+    console.print(f"ran {launched} jobs")
+
+
+def _connect(launchpad: Path | None, *, fresh: bool = True) -> Connection:
+    """Connect, and create indexes and the view where that has not been done."""
+    from fuse_flows.store.connection import connect
+    from fuse_flows.store.setup import ensure_indexes
+
+    connection = connect(launchpad)
+    if fresh:
+        ensure_indexes(connection)
+    return connection
+
+
+def _run_to_end(
+    connection: Connection, config: SearchConfig, out: Path | None, workers: int | None, launchpad: Path | None
+) -> None:
+    """Mend, work and watch until nothing is left to do, then show and write the results."""
+    from fuse_flows.cli.progress import run_and_watch
+    from fuse_flows.cli.results import show_and_write
+
+    interrupted = run_and_watch(connection, config, workers, launchpad, console)
+    show_and_write(connection, config.search_id, Path(config.search_id) if out is None else out)
+    if interrupted:
+        console.print(f"interrupted; continue with: fuse-flows resume {config.search_id}")
+        raise typer.Exit(130)

@@ -1,0 +1,171 @@
+"""Running a search from one machine: put it on the LaunchPad, start workers, extend it when its limits are raised.
+
+The workers are FireWorks rockets on the same LaunchPad that ``rlaunch`` and ``qlaunch`` use; anybody may help them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from fuse_flows.flows.search import SearchMaker
+from fuse_flows.jobs.firetask import add_segment
+from fuse_flows.jobs.steps import first_job_of_segment
+from fuse_flows.relax.threads import thread_environment
+from fuse_flows.search.judge import should_stop
+from fuse_flows.search.state import SearchState
+from fuse_flows.settings import settings
+from fuse_flows.store.once import add_once
+from fuse_flows.store.processes import worker_name
+from fuse_flows.store.searches import latest_step, unfinished_jobs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fuse_flows.config import SearchConfig
+    from fuse_flows.store.connection import Connection
+
+Submission = Literal["submitted", "continued", "extended", "finished"]
+
+# A FW_config.yaml in the working directory wins over any other: settings fit for short jobs on this machine.
+WORKER_FW_CONFIG = """\
+PING_TIME_SECS: 60
+RUN_EXPIRATION_SECS: 300
+WFLOCK_EXPIRATION_SECS: 60
+WFLOCK_EXPIRATION_KILL: true
+PRINT_FW_JSON: false
+"""
+POLL_SECONDS = 0.2
+
+
+def submit(connection: Connection, config: SearchConfig) -> Submission:
+    """Bring a search onto the LaunchPad, or go on with it where it stands.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    config
+        The search; a search of the same identity that is there already is continued, and extended if it had stopped
+        at limits that were raised since.
+
+    Returns
+    -------
+    str
+        What was done: ``submitted``, ``continued`` (jobs are waiting or running), ``extended`` or ``finished``.
+    """
+    if add_once(connection.launchpad, SearchMaker(config).workflow(), f"{config.search_id}/0/0"):
+        return "submitted"
+    if unfinished_jobs(connection, config.search_id):
+        return "continued"
+    return "extended" if extend(connection, config) else "finished"
+
+
+def extend(connection: Connection, config: SearchConfig) -> bool:
+    """Add a segment to a search that has come to its end, if its limits allow more.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    config
+        The search with its present limits.
+
+    Returns
+    -------
+    bool
+        Whether there is more to do.
+    """
+    last = latest_step(connection, config.search_id)
+    if last is None:
+        return False
+    state = SearchState.model_validate(last["output"]["state"])
+    if should_stop(state, config):
+        return False
+    return add_segment(connection.launchpad, first_job_of_segment(config, state, (last["uuid"], last["index"])))
+
+
+def start_workers(search_id: str, number: int, folder: Path, launchpad_file: Path | None) -> list[subprocess.Popen]:
+    """Start worker processes for a search.
+
+    Parameters
+    ----------
+    search_id
+        The search whose jobs they take.
+    number
+        How many.
+    folder
+        Working directory of the workers, for their logs.
+    launchpad_file
+        The my_launchpad.yaml to use; None for the resolution of :func:`fuse_flows.store.connection.connect`.
+
+    Returns
+    -------
+    list of subprocess.Popen
+        In sessions of their own, so that Ctrl-C reaches them as a request and not in the middle of a job.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "FW_config.yaml").write_text(WORKER_FW_CONFIG, encoding="utf-8")
+    command = [sys.executable, "-m", "fuse_flows.cli", "worker", search_id]
+    if launchpad_file is not None:
+        command += ["--launchpad", str(launchpad_file.resolve())]
+    environment = os.environ | thread_environment(settings().threads)
+    workers = []
+    for place in range(1, number + 1):
+        with (folder / f"worker-{place}.log").open("a", encoding="utf-8") as log:
+            workers.append(
+                subprocess.Popen(  # noqa: S603 - our own command line
+                    command,
+                    cwd=folder,
+                    env=environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
+    return workers
+
+
+def work(connection: Connection, search_id: str) -> int:
+    """Run the jobs of a search in this process until none is left.
+
+    On SIGTERM or SIGINT the job in hand is finished first.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    int
+        Jobs that were run.
+    """
+    from fireworks import FWorker
+    from fireworks.core.rocket_launcher import launch_rocket
+
+    stopping = False
+
+    def request_stop(*_: Any) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, request_stop)
+    worker = FWorker(name=worker_name(), query={"spec.search_id": search_id})
+    launched = 0
+    while not stopping:
+        if connection.launchpad.run_exists(worker):
+            launched += bool(launch_rocket(connection.launchpad, worker, strm_lvl="WARNING"))
+        elif connection.launchpad.future_run_exists(worker):
+            time.sleep(POLL_SECONDS)
+        else:
+            break
+    return launched

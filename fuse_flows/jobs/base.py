@@ -1,0 +1,105 @@
+"""What all jobs of a search share: the decorator, their metadata, and how they read earlier outputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobflow import CURRENT_JOB, Job, JobConfig, job
+
+from fuse_flows.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fuse_flows.config import SearchConfig
+
+
+def search_job(function: Callable[..., Any]) -> Callable[..., Job]:
+    """Turn a function into a job of a search.
+
+    The job sees the JobStore and gets references unresolved: it reads the outputs of earlier jobs itself, as the plain
+    documents they are, so that no structure travels through the arguments of a job.
+    """
+    return job(function, config=JobConfig(expose_store=True, resolve_references=False))
+
+
+def describe(new: Job, config: SearchConfig, walker: int, segment: int) -> Job:
+    """Set the metadata by which a job is found in ``fireworks``, ``workflows`` and the JobStore.
+
+    Parameters
+    ----------
+    new
+        A job.
+    config
+        The search.
+    walker
+        The walker it works for.
+    segment
+        First step of its segment; 0 for the first population.
+
+    Returns
+    -------
+    Job
+        The same job; jobs that it adds later inherit the metadata.
+    """
+    metadata = {"search_id": config.search_id, "formula": config.formula, "walker": walker, "segment": segment}
+    new.update_metadata(metadata, dynamic=True)
+    return new
+
+
+def read_output(uuid: str, index: int | None = None) -> dict[str, Any]:
+    """Read the output of an earlier job from the JobStore.
+
+    Parameters
+    ----------
+    uuid
+        Identifier of the job.
+    index
+        Its index; None for the newest.
+
+    Returns
+    -------
+    dict
+        The document as it is stored.
+
+    Raises
+    ------
+    DatabaseError
+        If there is none.
+    """
+    output = find_output(uuid, index)
+    if output is None:
+        msg = f"the JobStore has no output of job {uuid} (index {index}); is it the one that the earlier jobs wrote to?"
+        raise DatabaseError(msg)
+    return output
+
+
+def find_output(uuid: str, index: int | None = None) -> dict[str, Any] | None:
+    """Look for the output of a job; see :func:`read_output`.
+
+    Parameters
+    ----------
+    uuid
+        Identifier of the job.
+    index
+        Its index; None for the newest.
+
+    Returns
+    -------
+    dict or None
+        The document as it is stored, or None.
+    """
+    criteria: dict[str, Any] = {"uuid": uuid} | ({} if index is None else {"index": index})
+    found = CURRENT_JOB.store.query_one(criteria, ["output"], sort={"index": -1})
+    return None if found is None else found["output"]
+
+
+def own_output() -> dict[str, Any] | None:
+    """Return what this job stored when it ran before, so that a job run twice computes once.
+
+    Returns
+    -------
+    dict or None
+        The document as it is stored, or None if this is the first run.
+    """
+    return find_output(CURRENT_JOB.job.uuid, CURRENT_JOB.job.index)

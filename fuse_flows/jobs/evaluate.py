@@ -1,0 +1,67 @@
+"""A proposal goes through the tiers and becomes a candidate document: the one place where that happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fuse_flows.relax.threads import limit_threads
+from fuse_flows.relax.tiers import relax_through
+from fuse_flows.schemas.base import to_mongo
+from fuse_flows.schemas.candidate import CandidateDoc
+from fuse_flows.search.judge import Evaluation
+from fuse_flows.settings import settings
+
+if TYPE_CHECKING:
+    from fuse_flows.config import SearchConfig
+    from fuse_flows.search.propose import Proposal
+
+
+def evaluate(proposal: Proposal, config: SearchConfig) -> dict[str, Any]:
+    """Relax a proposal.
+
+    Parameters
+    ----------
+    proposal
+        What to relax; without a structure it is recorded as not generated.
+    config
+        The search.
+
+    Returns
+    -------
+    dict
+        A :class:`.CandidateDoc`, without a verdict, as plain values.
+    """
+    limit_threads(settings().threads)
+    results = [] if proposal.structure is None else relax_through(proposal.structure, config.tiers)
+    document = CandidateDoc.from_proposal(
+        proposal,
+        results,
+        search_id=config.search_id,
+        formula=config.formula,
+        atoms_per_unit=sum(config.counts.values()),
+    )
+    return to_mongo(document)
+
+
+def evaluation_of(candidate: dict[str, Any]) -> Evaluation:
+    """Return what the engine needs of a candidate document.
+
+    Parameters
+    ----------
+    candidate
+        A :class:`.CandidateDoc` as plain values.
+
+    Returns
+    -------
+    Evaluation
+        Without an energy if the relaxation failed.
+    """
+    return Evaluation(
+        candidate_id=candidate["candidate_id"],
+        step=candidate["step"],
+        index=candidate["index"],
+        outcome=candidate["outcome"],
+        energy_per_atom=candidate["energy_per_atom"],
+        n_atoms=candidate["n_atoms"] or 0,
+        structure=candidate["structure"],
+    )

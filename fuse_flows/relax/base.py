@@ -1,0 +1,40 @@
+"""The one interface of all tiers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from fuse_flows.relax.result import RelaxResult
+
+
+@runtime_checkable
+class Relaxer(Protocol):
+    """Anything that relaxes a structure and reports how that ended."""
+
+    @property
+    def name(self) -> str:
+        """Name of the engine, as in the configuration."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Version of the package behind the engine; empty if unknown."""
+        ...
+
+    def relax(self, structure: Structure) -> RelaxResult:
+        """Relax a structure; a failure is a result with an outcome and a reason, never an exception.
+
+        Parameters
+        ----------
+        structure
+            Ordered, periodic structure; it is not changed.
+
+        Returns
+        -------
+        RelaxResult
+            The end of the relaxation.
+        """
+        ...

@@ -1,0 +1,259 @@
+"""ASE calculators by name: our own, ASE's, every force field of atomate2, and anything with an import path."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from fuse_flows.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fuse_flows.config import TierConfig
+
+_FIELD = "tiers.calculator"
+_OWN = ("chgnet", "emt", "lj", "buckingham")
+
+#: Elements up to plutonium for which CHGNet's training data (MPtrj) have no structure.
+_NOT_IN_CHGNET = frozenset({"Po", "At", "Rn", "Fr", "Ra"})
+
+#: Force fields of atomate2 (names of its enum) by the module to import and the package to install.
+_MLFF_PACKAGES = {
+    "MACE": ("mace", "mace-torch"),
+    "MACE_MP_0": ("mace", "mace-torch"),
+    "MACE_MPA_0": ("mace", "mace-torch"),
+    "MACE_MP_0B3": ("mace", "mace-torch"),
+    "GAP": ("quippy", "quippy-ase"),
+    "M3GNet": ("matgl", "matgl"),
+    "NEP": ("calorine", "calorine"),
+    "Nequip": ("nequip", "nequip"),
+    "SevenNet": ("sevenn", "sevenn"),
+    "MATPES_R2SCAN": ("matgl", "matgl"),
+    "MATPES_PBE": ("matgl", "matgl"),
+    "DeepMD": ("deepmd", "deepmd-kit"),
+    "Allegro": ("nequip", "nequip"),
+    "FAIRChem": ("fairchem", "fairchem-core"),
+    "MatterSim": ("mattersim", "mattersim"),
+    "UPET": ("upet", "upet"),
+}
+
+
+def make_calculator(tier: TierConfig) -> Any:
+    """Return the calculator of a tier; the same name and keywords give the same object within a process.
+
+    Parameters
+    ----------
+    tier
+        Its ``calculator`` and ``calculator_kwargs`` count.
+
+    Returns
+    -------
+    ase.calculators.calculator.BaseCalculator
+        The calculator. What its package writes to stdout while it loads is dropped.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown or the calculator does not accept its keywords.
+    MissingExtraError
+        If the package of an extra is not installed.
+    """
+    kind = _kind(tier.calculator)
+    _check_installed(kind, tier.calculator)
+    return _make(kind, tier.calculator, _json_kwargs(tier))
+
+
+def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
+    """Check a tier before anything is submitted, without importing any of the heavy packages.
+
+    Parameters
+    ----------
+    tier
+        Its ``calculator`` and ``calculator_kwargs`` are checked.
+    elements
+        Symbols of the elements of the search.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, the keywords are no JSON, or the potential lacks an element.
+    MissingExtraError
+        If the package of an extra is not installed.
+    """
+    kind = _kind(tier.calculator)
+    _json_kwargs(tier)
+    _check_installed(kind, tier.calculator)
+    wanted = set(elements)
+    if kind == "chgnet":
+        from pymatgen.core import Element
+
+        missing = {el for el in wanted if Element(el).Z > 94} | (wanted & _NOT_IN_CHGNET)
+    elif kind == "emt":
+        from ase.calculators.emt import parameters
+
+        missing = wanted - set(parameters)
+    elif kind == "buckingham":
+        from fuse_flows.relax.buckingham import missing_elements
+
+        missing = missing_elements(wanted, **tier.calculator_kwargs)
+    else:
+        missing = set()
+    if missing:
+        msg = f"{tier.calculator} has no parameters for {', '.join(sorted(missing))}; choose another calculator"
+        raise ConfigError(_FIELD, msg)
+
+
+def cutoff(calculator: Any) -> float | None:
+    """Radius beyond which a calculator sees no neighbour.
+
+    Parameters
+    ----------
+    calculator
+        An ASE calculator.
+
+    Returns
+    -------
+    float or None
+        The radius in A; None if the calculator does not tell.
+    """
+    candidates = (
+        getattr(calculator, "cutoff", None),
+        getattr(getattr(getattr(calculator, "model", None), "graph_converter", None), "atom_graph_cutoff", None),
+        getattr(calculator, "r_max", None),
+        (getattr(calculator, "parameters", None) or {}).get("rc"),
+    )
+    for candidate in candidates:
+        with contextlib.suppress(TypeError, ValueError):
+            if candidate is not None and float(candidate) > 0:
+                return float(candidate)
+    return None
+
+
+def engine_version(calculator: Any) -> str:
+    """Version of the package that a calculator wraps.
+
+    Parameters
+    ----------
+    calculator
+        An ASE calculator.
+
+    Returns
+    -------
+    str
+        The version; empty if it cannot be found.
+    """
+    package = getattr(calculator, "package", type(calculator).__module__.split(".")[0])
+    for distribution in (package, *packages_distributions().get(package, ())):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(distribution)
+    return ""
+
+
+def _mlff_names() -> dict[str, str]:
+    """Spellings of atomate2's force fields that have a package of their own, by the name in its enum."""
+    from atomate2.forcefields.utils import MLFF
+
+    members = [m for m in MLFF if m.name in _MLFF_PACKAGES]
+    return {m.name: m.name for m in members} | {m.value: m.name for m in members}
+
+
+def _kind(name: str) -> str:
+    """One of ours, ``mlff:<name in the enum>`` or ``path:<module>:<attribute>``."""
+    bare = name.removeprefix("MLFF.")
+    if bare.lower() in _OWN:
+        return bare.lower()
+    mlff = _mlff_names()
+    if bare in mlff:
+        return f"mlff:{mlff[bare]}"
+    module, separator, attribute = bare.rpartition(":" if ":" in bare else ".")
+    if separator and module and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        return f"path:{module}:{attribute}"
+    known = ", ".join([*_OWN, *sorted(set(mlff) - set(mlff.values()) | set(mlff.values()), key=str.lower)])
+    msg = f"{name!r} is unknown; use one of {known}, or an import path such as package.module:Class"
+    raise ConfigError(_FIELD, msg)
+
+
+def _check_installed(kind: str, name: str) -> None:
+    """Raise if the package of a calculator cannot be found; nothing is imported."""
+    if kind == "chgnet":
+        for package in ("chgnet", "torch"):
+            if find_spec(package) is None:
+                raise MissingExtraError(package, "chgnet")
+    elif kind.startswith("mlff:"):
+        module, package = _MLFF_PACKAGES[kind.removeprefix("mlff:")]
+        if find_spec(module) is None:
+            raise ConfigError(_FIELD, f"{name} needs the package {package}; run: pip install {package}")
+    elif kind.startswith("path:"):
+        module = kind.split(":")[1]
+        if not _module_exists(module):
+            raise ConfigError(_FIELD, f"the module {module} of {name!r} was not found; install it or mend the path")
+
+
+def _module_exists(module: str) -> bool:
+    """Whether a dotted module can be found, without importing its parents."""
+    if module in sys.modules:
+        return True
+    head, *rest = module.split(".")
+    try:
+        spec = find_spec(head)
+    except ValueError:
+        return False
+    full = head
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        full = f"{full}.{part}"
+        spec = PathFinder.find_spec(full, spec.submodule_search_locations)
+    return spec is not None
+
+
+def _json_kwargs(tier: TierConfig) -> str:
+    try:
+        return json.dumps(tier.calculator_kwargs, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        msg = f"must hold plain values that JSON can write ({error})"
+        raise ConfigError("tiers.calculator_kwargs", msg) from error
+
+
+@cache
+def _make(kind: str, name: str, kwargs_json: str) -> Any:
+    kwargs = json.loads(kwargs_json)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return _construct(kind, kwargs)
+    except (TypeError, AttributeError, ValueError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise ConfigError(_FIELD, f"{name} cannot be made with {kwargs_json}: {first_line}") from error
+
+
+def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
+    if kind == "chgnet":
+        from fuse_flows.relax.chgnet import ChgnetCalculator
+
+        return ChgnetCalculator(**kwargs)
+    if kind == "emt":
+        from ase.calculators.emt import EMT
+
+        return EMT(**kwargs)
+    if kind == "lj":
+        from ase.calculators.lj import LennardJones
+
+        return LennardJones(**kwargs)
+    if kind == "buckingham":
+        from fuse_flows.relax.buckingham import BuckinghamCalculator
+
+        return BuckinghamCalculator(**kwargs)
+    from atomate2.forcefields import utils
+
+    if kind.startswith("mlff:"):
+        mlff = utils.MLFF[kind.removeprefix("mlff:")]
+        return utils.ase_calculator(mlff, **{**utils._DEFAULT_CALCULATOR_KWARGS.get(mlff, {}), **kwargs})  # noqa: SLF001
+    return utils.ase_calculator(kind.removeprefix("path:").replace(":", "."), **kwargs)

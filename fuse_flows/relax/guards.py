@@ -1,0 +1,199 @@
+"""Checks around a relaxation: pure functions that say what is wrong with a structure or with its numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fuse_flows.relax.result import Outcome
+
+if TYPE_CHECKING:
+    from fuse_flows.config import TierConfig
+
+#: No sane structure has a larger force on an atom, eV/A.
+ABSURD_FORCE = 1e5
+
+
+class Verdict(NamedTuple):
+    """Why a relaxation must end here."""
+
+    outcome: Outcome
+    reason: str
+
+
+def _neighbours(lattice: np.ndarray, frac_coords: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Centre index and distance of every pair within the cut-off, periodic images included, no atom with itself."""
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    coords = np.ascontiguousarray((frac_coords % 1.0) @ lattice, dtype=float)
+    centre, other, image, distance = find_points_in_spheres(
+        coords,
+        coords,
+        r=float(cutoff),
+        pbc=np.ones(3, dtype=np.int64),
+        lattice=np.ascontiguousarray(lattice, dtype=float),
+        tol=1e-8,
+    )
+    pairs = (centre != other) | image.any(axis=1)
+    return centre[pairs], distance[pairs]
+
+
+def shortest_contact(lattice: np.ndarray, frac_coords: np.ndarray, within: float) -> float:
+    """Shortest distance between two atoms, periodic images included, an atom's own images too.
+
+    Parameters
+    ----------
+    lattice
+        (3, 3) rows are the lattice vectors, A.
+    frac_coords
+        (n, 3) fractional coordinates.
+    within
+        Only contacts up to this length are looked for, A.
+
+    Returns
+    -------
+    float
+        The distance in A; infinity if there is none up to ``within``.
+    """
+    _, distance = _neighbours(lattice, frac_coords, within)
+    return float(distance.min()) if distance.size else float("inf")
+
+
+def isolated_atoms(lattice: np.ndarray, frac_coords: np.ndarray, cutoff: float) -> list[int]:
+    """Atoms that have no neighbour within a cut-off; periodic images, an atom's own too, are neighbours.
+
+    Parameters
+    ----------
+    lattice
+        (3, 3) rows are the lattice vectors, A.
+    frac_coords
+        (n, 3) fractional coordinates.
+    cutoff
+        The model's own cut-off, A.
+
+    Returns
+    -------
+    list of int
+        Their indices.
+    """
+    centre, _ = _neighbours(lattice, frac_coords, cutoff)
+    return np.setdiff1d(np.arange(len(frac_coords)), centre).tolist()
+
+
+def volume_factor(lattice: np.ndarray, reference: np.ndarray) -> float:
+    """How many times larger, or smaller, a cell is than a reference; never below one.
+
+    Parameters
+    ----------
+    lattice, reference
+        (3, 3) rows are the lattice vectors, A.
+
+    Returns
+    -------
+    float
+        The larger of V/V_ref and V_ref/V; infinity for a flat or undefined cell.
+    """
+    volume, before = abs(float(np.linalg.det(lattice))), abs(float(np.linalg.det(reference)))
+    if not (np.isfinite(volume) and volume > 0 and before > 0):
+        return float("inf")
+    return max(volume / before, before / volume)
+
+
+def check_contacts(tier: TierConfig, lattice: np.ndarray, frac_coords: np.ndarray) -> Verdict | None:
+    """Refuse contacts below the tier's limit.
+
+    Parameters
+    ----------
+    tier
+        Its ``min_distance`` is the limit, A.
+    lattice, frac_coords
+        The structure, as in :func:`shortest_contact`.
+
+    Returns
+    -------
+    Verdict or None
+        ``TOO_CLOSE``, or None if all is well.
+    """
+    contact = shortest_contact(lattice, frac_coords, tier.min_distance)
+    if contact >= tier.min_distance:
+        return None
+    return Verdict(Outcome.TOO_CLOSE, f"contact of {contact:.2f} A, below {tier.min_distance:g} A")
+
+
+def check_isolated(cutoff: float | None, lattice: np.ndarray, frac_coords: np.ndarray) -> Verdict | None:
+    """Refuse atoms that the model cannot see.
+
+    Parameters
+    ----------
+    cutoff
+        The model's own cut-off, A; None: nothing is checked.
+    lattice, frac_coords
+        The structure, as in :func:`isolated_atoms`.
+
+    Returns
+    -------
+    Verdict or None
+        ``ISOLATED_ATOMS``, or None if all is well.
+    """
+    if cutoff is None:
+        return None
+    alone = isolated_atoms(lattice, frac_coords, cutoff)
+    if not alone:
+        return None
+    return Verdict(Outcome.ISOLATED_ATOMS, f"{len(alone)} atoms without a neighbour within {cutoff:g} A")
+
+
+def check_geometry(
+    tier: TierConfig, cutoff: float | None, lattice: np.ndarray, frac_coords: np.ndarray, reference: np.ndarray
+) -> Verdict | None:
+    """Judge the structure an optimiser moved to, before the calculator sees it.
+
+    Parameters
+    ----------
+    tier
+        Its ``max_volume_change`` is the limit.
+    cutoff
+        The model's own cut-off, A, or None.
+    lattice, frac_coords
+        The structure.
+    reference
+        (3, 3) cell before the relaxation, A.
+
+    Returns
+    -------
+    Verdict or None
+        ``EXPLODED`` or ``ISOLATED_ATOMS``, or None if all is well.
+    """
+    if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
+        return Verdict(Outcome.EXPLODED, "positions or cell are not finite")
+    factor = volume_factor(lattice, reference)
+    if factor > tier.max_volume_change:
+        return Verdict(Outcome.EXPLODED, f"volume changed by a factor of {factor:.3g}")
+    return check_isolated(cutoff, lattice, frac_coords)
+
+
+def check_numbers(energy: float, forces: np.ndarray, stress: np.ndarray | None) -> Verdict | None:
+    """Judge what a calculator returned.
+
+    Parameters
+    ----------
+    energy
+        Total energy, eV.
+    forces
+        (n, 3) forces, eV/A.
+    stress
+        Stress, any unit; None if it is not needed.
+
+    Returns
+    -------
+    Verdict or None
+        ``ENGINE_ERROR`` for a number that is not finite, ``EXPLODED`` for an absurd force, or None if all is well.
+    """
+    for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
+        if value is not None and not np.isfinite(value).all():
+            return Verdict(Outcome.ENGINE_ERROR, f"{name} not finite")
+    fmax = float(np.linalg.norm(forces, axis=1).max())
+    if fmax > ABSURD_FORCE:
+        return Verdict(Outcome.EXPLODED, f"force of {fmax:.3g} eV/A")
+    return None

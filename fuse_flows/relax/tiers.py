@@ -1,0 +1,79 @@
+"""Chains of tiers: cheap ones first, each starts where the one before it ended."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from fuse_flows.config import TierConfig
+from fuse_flows.relax.ase_tier import AseRelaxer
+from fuse_flows.relax.result import Outcome, RelaxResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymatgen.core import Structure
+
+    from fuse_flows.relax.base import Relaxer
+
+
+def build_relaxer(tier: TierConfig) -> Relaxer:
+    """Return the relaxer of a tier; equal tiers share one within a process, so models are loaded once.
+
+    Parameters
+    ----------
+    tier
+        The tier.
+
+    Returns
+    -------
+    Relaxer
+        Its relaxer.
+
+    Raises
+    ------
+    ConfigError
+        If its calculator is unknown or does not accept its keywords.
+    MissingExtraError
+        If its package is not installed.
+    """
+    return _build(tier.model_dump_json())
+
+
+@cache
+def _build(tier_json: str) -> Relaxer:
+    return AseRelaxer(TierConfig.model_validate_json(tier_json))
+
+
+def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[RelaxResult]:
+    """Relax a structure through tiers in order.
+
+    A tier that only ran out of steps hands its structure on; any other failure ends the chain.
+
+    Parameters
+    ----------
+    structure
+        Ordered, periodic structure; it is not changed.
+    tiers
+        The tiers, cheapest first.
+
+    Returns
+    -------
+    list of RelaxResult
+        One for each tier that ran; the last one is the end of the candidate.
+
+    Raises
+    ------
+    ConfigError
+        If a calculator is unknown or does not accept its keywords.
+    MissingExtraError
+        If a package is not installed.
+    """
+    results: list[RelaxResult] = []
+    for tier in tiers:
+        result = build_relaxer(tier).relax(structure)
+        results.append(result)
+        if result.outcome not in {Outcome.CONVERGED, Outcome.NOT_CONVERGED}:
+            break
+        structure = result.structure
+    return results

@@ -1,0 +1,1 @@
+"""The documents as they lie in MongoDB."""

@@ -1,0 +1,47 @@
+"""The outputs of jobs: candidates relaxed for the first population, and steps of a walker with the state after them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fuse_flows.schemas.base import Document
+from fuse_flows.search.state import SearchState
+
+
+class PopulationDoc(Document):
+    """Members of the first population, relaxed by one job."""
+
+    kind: Literal["population"] = "population"
+    search_id: str
+    walker: int = 0
+    candidates: list[dict[str, Any]] = Field(description="One CandidateDoc each.")
+
+
+class StepDoc(Document):
+    """What one job of the chain did: its candidates and the state it hands on."""
+
+    kind: Literal["start", "steps"] = "steps"
+    search_id: str
+    walker: int = 0
+    step: int = Field(description="Last step that was judged; 0 once the first population is there.")
+    candidates: list[dict[str, Any]] = Field(default_factory=list, description="One CandidateDoc per step.")
+    state: SearchState = Field(description="State after the last step.")
+
+
+class SearchDoc(Document):
+    """A search at a glance."""
+
+    search_id: str
+    formula: str
+    status: Literal["waiting", "running", "finished"] = Field(description="Waiting: no step has been judged yet.")
+    stop_reason: str | None = None
+    n_structures: int = Field(description="Candidates stored, failures included.")
+    max_structures: int = Field(description="Candidates after which it stops.")
+    outcomes: dict[str, int] = Field(default_factory=dict, description="Candidates by outcome.")
+    jobs: dict[str, int] = Field(default_factory=dict, description="Jobs on the LaunchPad by state.")
+    best_energy_per_atom: float | None = Field(None, description="Lowest energy so far, eV/atom.")
+    last_move: str | None = Field(None, description="Move of the newest candidate.")
+    state: SearchState | None = Field(None, description="State of the walker; None before the first verdict.")
+    config: dict[str, Any] = Field(description="The SearchConfig it was submitted with.")

@@ -1,0 +1,201 @@
+"""Proposals: the members of the first population, and the next structure of a walker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pymatgen.core import Structure
+
+from fuse_flows.config import MoveName
+from fuse_flows.errors import GenerationError, MoveFailed
+from fuse_flows.moves.base import MoveContext
+from fuse_flows.moves.registry import apply_move
+from fuse_flows.search.state import candidate_id
+from fuse_flows.search.streams import streams
+from fuse_flows.structures.assembly import random_structure
+from fuse_flows.structures.blocks import BlockStructure
+from fuse_flows.structures.composition import FormulaUnit
+from fuse_flows.structures.radii import module_edge
+
+if TYPE_CHECKING:
+    from fuse_flows.config import SearchConfig
+    from fuse_flows.search.state import SearchState
+
+Source = Literal["random", "move"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A structure on its way to the tiers.
+
+    Parameters
+    ----------
+    candidate_id
+        Identifier of the candidate it becomes.
+    walker, step, index
+        Its place in the search.
+    source
+        ``random`` (assembler) or ``move``.
+    structure
+        The structure to relax, rattled; None if nothing could be made, for which ``reason`` says why.
+    parent_id
+        Candidate the move started from.
+    move
+        The move that was really used.
+    failures
+        Moves that were tried before, with the reason why they failed.
+    reason
+        Why there is no structure.
+    """
+
+    candidate_id: str
+    walker: int
+    step: int
+    index: int
+    source: Source
+    structure: Structure | None
+    parent_id: str | None = None
+    move: MoveName | None = None
+    failures: tuple[tuple[MoveName, str], ...] = ()
+    reason: str = ""
+
+
+def propose_initial(config: SearchConfig, index: int, walker: int = 0) -> Proposal:
+    """Assemble one member of the first population.
+
+    Parameters
+    ----------
+    config
+        The search.
+    index
+        Number of the member; members do not depend on one another.
+    walker
+        The walker it belongs to.
+
+    Returns
+    -------
+    Proposal
+        With a random structure of up to ``generator.initial_max_atoms`` atoms.
+    """
+    return _random_proposal(config, walker, step=0, index=index, max_atoms=config.generator.initial_max_atoms)
+
+
+def propose(state: SearchState, config: SearchConfig) -> Proposal:
+    """Draw a move and make the next structure of a walker (paper, Section 2.2).
+
+    A move that fails is left out and another one drawn. As long as no structure has relaxed successfully, there is
+    nothing to move and the assembler makes the proposals.
+
+    Parameters
+    ----------
+    state
+        Where the walker stands.
+    config
+        The search.
+
+    Returns
+    -------
+    Proposal
+        For step ``state.step + 1``.
+    """
+    walker, step, index = state.walker, state.step + 1, 0
+    if state.current is None or state.current_structure is None:
+        return _random_proposal(config, walker, step, index, max_atoms=None)
+    draw = streams(config.seed, walker, step, index)
+    context = move_context(config)
+    parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
+    weights = config.moves.melted_weights if state.melted else config.moves.weights
+    move, moved, failures = _first_possible_move(parent, context, weights, draw.propose)
+    return Proposal(
+        candidate_id=candidate_id(state.search_id, walker, step, index),
+        walker=walker,
+        step=step,
+        index=index,
+        source="move",
+        structure=None if moved is None else rattled(moved.to_structure(), config.rattle, draw.rattle),
+        parent_id=state.current.candidate_id,
+        move=move,
+        failures=failures,
+        reason="" if moved is not None else "no move is possible",
+    )
+
+
+def move_context(config: SearchConfig) -> MoveContext:
+    """Return what the moves of a search have in common.
+
+    Parameters
+    ----------
+    config
+        The search.
+
+    Returns
+    -------
+    MoveContext
+        Formula unit, sub-module edge and settings.
+    """
+    formula_unit = FormulaUnit.from_config(config)
+    return MoveContext(formula_unit=formula_unit, config=config, edge=module_edge(formula_unit, config.generator))
+
+
+def rattled(structure: Structure, deviation: float, rng: np.random.Generator) -> Structure:
+    """Return a copy with every atom displaced at random.
+
+    Parameters
+    ----------
+    structure
+        The structure.
+    deviation
+        Standard deviation of the displacement along each axis, A.
+    rng
+        Random generator.
+
+    Returns
+    -------
+    Structure
+        The rattled copy; symmetric saddle points are left by it.
+    """
+    if deviation == 0:
+        return structure
+    coords = structure.cart_coords + rng.normal(scale=deviation, size=(len(structure), 3))
+    return Structure(structure.lattice, structure.species, coords, coords_are_cartesian=True, to_unit_cell=True)
+
+
+def _first_possible_move(
+    parent: BlockStructure, context: MoveContext, weights: dict[MoveName, float], rng: np.random.Generator
+) -> tuple[MoveName | None, BlockStructure | None, tuple[tuple[MoveName, str], ...]]:
+    """Draw moves without replacement until one succeeds."""
+    names = [name for name in MoveName if weights.get(name, 0.0) > 0]
+    failures: list[tuple[MoveName, str]] = []
+    while names:
+        share = np.array([weights[name] for name in names])
+        name = names[rng.choice(len(names), p=share / share.sum())]
+        try:
+            return name, apply_move(name, parent, context, rng), tuple(failures)
+        except MoveFailed as failure:
+            failures.append((name, failure.reason))
+            names.remove(name)
+    return None, None, tuple(failures)
+
+
+def _random_proposal(config: SearchConfig, walker: int, step: int, index: int, max_atoms: int | None) -> Proposal:
+    """Assemble a random structure, or say why that failed."""
+    draw = streams(config.seed, walker, step, index)
+    formula_unit = FormulaUnit.from_config(config)
+    largest = len(formula_unit.formula_units(max_atoms or config.max_atoms))
+    structure, reason = None, ""
+    try:
+        assembled = random_structure(formula_unit, max_formula_units=largest, config=config, rng=draw.propose)
+        structure = rattled(assembled.to_structure(), config.rattle, draw.rattle)
+    except GenerationError as error:
+        reason = str(error)
+    return Proposal(
+        candidate_id=candidate_id(config.search_id, walker, step, index),
+        walker=walker,
+        step=step,
+        index=index,
+        source="random",
+        structure=structure,
+        reason=reason,
+    )

@@ -1,0 +1,71 @@
+"""The state of one walker: small, JSON-able, and enough to go on with the search anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fuse_flows.config import MoveName
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CandidateSummary(_Record):
+    """A candidate as the engine needs it."""
+
+    candidate_id: str = Field(description="Identifier of the candidate's document.")
+    step: int = Field(description="Step in which it was proposed; 0 for the first population.")
+    index: int = Field(description="Number of the proposal within the step.")
+    energy_per_atom: float = Field(description="Energy of the last tier, eV/atom.")
+    n_atoms: int = Field(description="Atoms in the relaxed cell.")
+
+
+class MoveStatistics(_Record):
+    """What became of one kind of move."""
+
+    proposed: int = Field(0, description="Structures it made.")
+    accepted: int = Field(0, description="Structures that became the current one.")
+    failed: dict[str, int] = Field(default_factory=dict, description="How often it could not be made, by reason.")
+
+
+class SearchState(_Record):
+    """Where a walker stands after ``step`` steps.
+
+    The structure of the current candidate is kept as a dictionary (pymatgen), so that a step needs nothing but this
+    document to go on.
+    """
+
+    search_id: str
+    walker: int = 0
+    step: int = Field(0, description="Steps judged so far; the first population is step 0.")
+    n_structures: int = Field(description="Structures judged so far, the first population included.")
+    current: CandidateSummary | None = Field(None, description="The structure that moves start from.")
+    current_structure: dict[str, Any] | None = Field(None, description="Relaxed structure of `current`.")
+    best: CandidateSummary | None = Field(None, description="Lowest energy so far.")
+    since_best: int = Field(0, description="Structures since the last new lowest energy.")
+    since_downhill: int = Field(0, description="Structures since the last downhill step.")
+    temperature: float = Field(description="Metropolis temperature, eV/atom.")
+    melted: bool = Field(default=False, description="Whether the melted move weights are in force.")
+    moves: dict[MoveName, MoveStatistics] = Field(default_factory=dict)
+    outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")
+    stop_reason: str | None = Field(None, description="Why the search ended; None while it goes on.")
+
+
+def candidate_id(search_id: str, walker: int, step: int, index: int) -> str:
+    """Return the identifier of a candidate: a hash of its place in the search.
+
+    Parameters
+    ----------
+    search_id, walker, step, index
+        The place.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; a step run again writes the same identifiers.
+    """
+    return hashlib.sha256(f"{search_id}/{walker}/{step}/{index}".encode()).hexdigest()[:16]

@@ -1,0 +1,283 @@
+"""Which database a search lives in: the LaunchPad of FireWorks and the JobStore of jobflow, found and connected."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuse_flows.errors import DatabaseError
+from fuse_flows.settings import settings
+from fuse_flows.store.jobstore import (
+    configured_jobstore,
+    jobflow_file,
+    jobstore_from_launchpad,
+    jobstore_spec,
+    one_line,
+)
+from fuse_flows.store.mongod import listens
+from fuse_flows.store.server import EmbeddedServer, embedded_server
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+    from jobflow import JobStore
+    from pymongo.collection import Collection
+    from pymongo.database import Database
+
+CANDIDATES_VIEW = "fuse_candidates"
+
+_PING_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A connected LaunchPad with its JobStore.
+
+    Parameters
+    ----------
+    launchpad
+        Where FireWorks keeps the workflows.
+    jobstore
+        Where jobflow keeps the outputs; connected.
+    launchpad_source
+        Which file, or the embedded server, decided on the LaunchPad.
+    jobstore_source
+        Which file decided on the JobStore, or that it was derived from the LaunchPad.
+    uri
+        Where the LaunchPad is, without the password.
+    """
+
+    launchpad: LaunchPad
+    jobstore: JobStore
+    launchpad_source: str
+    jobstore_source: str
+    uri: str
+
+    @property
+    def database(self) -> Database[dict[str, Any]]:
+        """Database of the LaunchPad."""
+        return self.launchpad.db
+
+    @property
+    def outputs(self) -> Collection[dict[str, Any]]:
+        """Collection with one document per finished job."""
+        return self.jobstore._collection  # noqa: SLF001 - maggma has no public name for it
+
+    @property
+    def candidates(self) -> Collection[dict[str, Any]]:
+        """View with one document per candidate; see :mod:`fuse_flows.store.setup`."""
+        return self.outputs.database[CANDIDATES_VIEW]
+
+    def close(self) -> None:
+        """Close the clients behind LaunchPad and JobStore."""
+        self.outputs.database.client.close()
+        for store in self.jobstore.additional_stores.values():
+            files = getattr(store, "_files_collection", None)
+            if files is not None:
+                files.database.client.close()
+        self.launchpad.connection.close()
+
+
+def connect(launchpad_file: Path | None = None, *, start: bool = True) -> Connection:
+    """Find and connect the LaunchPad and the JobStore.
+
+    The LaunchPad is the first of: the given file, the file named by ``FUSE_FLOWS_LAUNCHPAD``, the file that FireWorks
+    is configured with, the embedded MongoDB. The JobStore is the one that jobflow is configured with; otherwise it
+    lies in the LaunchPad's own database.
+
+    Parameters
+    ----------
+    launchpad_file
+        A ``my_launchpad.yaml``.
+    start
+        Start the embedded MongoDB if it is needed and does not run.
+
+    Returns
+    -------
+    Connection
+        Both answer.
+
+    Raises
+    ------
+    DatabaseError
+        If a file or a database cannot be used; one line that names the file and the fix.
+    MissingExtraError
+        If the embedded MongoDB is needed and there is no mongod.
+    """
+    file, why = _launchpad_file(launchpad_file)
+    if file is None:
+        server = embedded_server()
+        _provide(server, start=start)
+        return connect_server(server)
+    launchpad = _read_launchpad(file, why)
+    source = f"{file} ({why})"
+    if _is_local(launchpad, settings().db_port) and not listens(settings().db_port):
+        _provide(embedded_server(), start=start)
+    return _connection(launchpad, source)
+
+
+def connect_server(server: EmbeddedServer) -> Connection:
+    """Connect to a running embedded server.
+
+    Parameters
+    ----------
+    server
+        The server.
+
+    Returns
+    -------
+    Connection
+        To its database.
+
+    Raises
+    ------
+    DatabaseError
+        If it does not answer.
+    """
+    _import_fireworks()
+    from fireworks import LaunchPad
+
+    launchpad = LaunchPad(host=server.uri, name=server.db_name, uri_mode=True, strm_lvl="WARNING")
+    return _connection(launchpad, f"embedded MongoDB in {server.data_dir}")
+
+
+def write_launchpad_file(target: Connection | EmbeddedServer, path: Path) -> None:
+    """Write a ``my_launchpad.yaml`` for ``lpad -l`` and ``rlaunch -l``, readable by its owner only.
+
+    Parameters
+    ----------
+    target
+        The connection, or the embedded server, that it shall lead to.
+    path
+        The file; it is replaced.
+    """
+    if isinstance(target, EmbeddedServer):
+        values: dict[str, Any] = {"host": target.uri, "name": target.db_name, "uri_mode": True}
+    else:
+        values = {key: value for key, value in target.launchpad.to_dict().items() if value is not None}
+    values |= {"strm_lvl": "INFO", "user_indices": ["spec.search_id"], "wf_user_indices": ["metadata.search_id"]}
+    _write_private(path, values)
+
+
+def write_jobflow_file(connection: Connection, path: Path) -> None:
+    """Write a jobflow configuration (``JOBFLOW_CONFIG_FILE``) for the derived JobStore, readable by its owner only.
+
+    Parameters
+    ----------
+    connection
+        The connection whose LaunchPad's database holds the outputs.
+    path
+        The file; it is replaced.
+    """
+    _write_private(path, {"JOB_STORE": jobstore_spec(connection.launchpad)})
+
+
+def _launchpad_file(explicit: Path | None) -> tuple[Path | None, str]:
+    """Return the LaunchPad file that counts, and why; None for the embedded MongoDB."""
+    if explicit is not None:
+        return Path(explicit), "given"
+    configured = settings().launchpad
+    if configured is not None:
+        return configured, "FUSE_FLOWS_LAUNCHPAD"
+    _import_fireworks()
+    from fireworks import fw_config
+
+    if fw_config.LAUNCHPAD_LOC:
+        return Path(fw_config.LAUNCHPAD_LOC), "configuration of FireWorks"
+    return None, ""
+
+
+def _import_fireworks() -> None:
+    """Import FireWorks, which reports on several configuration files to stdout, where our output belongs."""
+    with contextlib.redirect_stdout(sys.stderr):
+        import fireworks  # noqa: F401
+
+
+def _read_launchpad(file: Path, why: str) -> LaunchPad:
+    import yaml
+
+    _import_fireworks()
+    from fireworks import LaunchPad
+    from pymongo.errors import PyMongoError
+
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return LaunchPad.from_dict({"host": None, **values, "strm_lvl": "WARNING"})
+    except FileNotFoundError as error:
+        raise DatabaseError(f"{file} ({why}) does not exist; name an existing my_launchpad.yaml") from error
+    except (OSError, yaml.YAMLError, TypeError, ValueError, PyMongoError) as error:
+        raise DatabaseError(f"{file} ({why}) cannot be used as a my_launchpad.yaml: {one_line(error)}") from error
+
+
+def _provide(server: EmbeddedServer, *, start: bool) -> None:
+    if start:
+        server.start()
+    elif not server.status().running:
+        msg = f"the embedded MongoDB in {server.data_dir} does not run on port {server.port}; run: fuse-flows db start"
+        raise DatabaseError(msg)
+
+
+def _connection(launchpad: LaunchPad, source: str) -> Connection:
+    uri = _display(launchpad)
+    _check(launchpad.fw_id_assigner, f"the LaunchPad at {uri} (from {source})")
+    jobstore = configured_jobstore()
+    if jobstore is None:
+        return Connection(launchpad, jobstore_from_launchpad(launchpad), source, "database of the LaunchPad", uri)
+    jobstore.connect()
+    file = jobflow_file()
+    _check(jobstore._collection, f"the JobStore of {file}")  # noqa: SLF001 - maggma has no public name for it
+    return Connection(launchpad, jobstore, source, file, uri)
+
+
+def _check(collection: Collection[dict[str, Any]], what: str) -> None:
+    """Read from a collection, or say within seconds why that is impossible."""
+    import pymongo
+    from pymongo.errors import OperationFailure, PyMongoError
+
+    try:
+        with pymongo.timeout(_PING_SECONDS):
+            collection.find_one({}, {"_id": 1})
+    except OperationFailure as error:
+        msg = f"{what} refuses to be read ({one_line(error)}); correct user, password and authsource there"
+        raise DatabaseError(msg) from error
+    except PyMongoError as error:
+        reason = one_line(error).split(", Timeout:")[0]
+        msg = f"{what} does not answer ({reason}); start that MongoDB, or correct host and port there"
+        raise DatabaseError(msg) from error
+
+
+def _is_local(launchpad: LaunchPad, port: int) -> bool:
+    """Tell whether a LaunchPad lies behind a port of this machine's loopback."""
+    from pymongo.errors import PyMongoError
+    from pymongo.uri_parser import parse_uri
+
+    nodes = [(launchpad.host, launchpad.port)]
+    if launchpad.uri_mode:
+        if str(launchpad.host).startswith("mongodb+srv:"):
+            return False
+        try:
+            nodes = parse_uri(launchpad.host)["nodelist"]
+        except PyMongoError:
+            return False
+    return nodes in ([("127.0.0.1", port)], [("localhost", port)])
+
+
+def _display(launchpad: LaunchPad) -> str:
+    if launchpad.uri_mode:
+        return (
+            re.sub(r"//([^:/@]+):[^/]*@", r"//\1:***@", launchpad.host).split("?")[0].rstrip("/") + f"/{launchpad.name}"
+        )
+    user = f"{launchpad.username}@" if launchpad.username else ""
+    return f"mongodb://{user}{launchpad.host}:{launchpad.port}/{launchpad.name}"
+
+
+def _write_private(path: Path, values: dict[str, Any]) -> None:
+    import yaml
+
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+        yaml.safe_dump(values, file, sort_keys=False)

@@ -1,0 +1,224 @@
+"""What a user asks the database: candidates, the best of them, the state of a search, and which searches there are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fuse_flows.errors import DatabaseError
+from fuse_flows.relax.result import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fuse_flows.store.connection import Connection
+
+_SEARCH_ID = "metadata.search_id"
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """A search that the database knows.
+
+    Parameters
+    ----------
+    search_id
+        Its name.
+    formula
+        Its formula unit.
+    n_candidates
+        Candidates stored so far.
+    updated
+        When it was added or last stored something, as an ISO time.
+    """
+
+    search_id: str
+    formula: str
+    n_candidates: int
+    updated: str
+
+
+def candidates(connection: Connection, search_id: str, **conditions: Any) -> list[dict[str, Any]]:
+    """Return the candidates of a search in the order in which they were judged.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+    **conditions
+        Fields of a candidate with the value, or MongoDB condition, that they must fulfil.
+
+    Returns
+    -------
+    list of dict
+        :class:`.CandidateDoc` documents, by walker, step and index.
+    """
+    return _aggregate(connection, [search_id], conditions, [{"$sort": {"walker": 1, "step": 1, "index": 1}}])
+
+
+def best_candidates(connection: Connection, search_id_or_formula: str, top: int = 10) -> list[dict[str, Any]]:
+    """Return the converged candidates of lowest energy.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id_or_formula
+        One search, or a formula for all its searches.
+    top
+        How many.
+
+    Returns
+    -------
+    list of dict
+        :class:`.CandidateDoc` documents, by energy per atom; the earlier one first where energies are equal.
+    """
+    ids = _ids_of(connection, search_id_or_formula)
+    order = {"energy_per_atom": 1, "step": 1, "index": 1, "walker": 1, "search_id": 1}
+    conditions = {"outcome": Outcome.CONVERGED.value, "energy_per_atom": {"$ne": None}}
+    return _aggregate(connection, ids, conditions, [{"$sort": order}, {"$limit": top}])
+
+
+def counts_by_outcome(connection: Connection, search_id: str) -> dict[str, int]:
+    """Count the candidates of a search by how their relaxation ended.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    dict
+        Outcome to number, the most frequent first.
+    """
+    stages: list[dict[str, Any]] = [{"$group": {"_id": "$outcome", "n": {"$sum": 1}}}, {"$sort": {"n": -1, "_id": 1}}]
+    return {found["_id"]: found["n"] for found in _aggregate(connection, [search_id], {}, stages)}
+
+
+def latest_state(connection: Connection, search_id: str, walker: int | None = None) -> dict[str, Any] | None:
+    """Return the state that a search has reached.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+    walker
+        One of its walkers; None for the one that has come farthest.
+
+    Returns
+    -------
+    dict or None
+        ``output.state`` of the job with the highest step; None before the first step.
+    """
+    query: dict[str, Any] = {_SEARCH_ID: search_id, "output.state": {"$exists": True}}
+    if walker is not None:
+        query["output.walker"] = walker
+    found = connection.outputs.find_one(query, {"output.state": 1}, sort=[("output.step", -1)])
+    return None if found is None else found["output"]["state"]
+
+
+def search_ids(connection: Connection) -> list[SearchSummary]:
+    """Return every search that the LaunchPad or the JobStore knows.
+
+    Parameters
+    ----------
+    connection
+        The database.
+
+    Returns
+    -------
+    list of SearchSummary
+        The one that was active last first.
+    """
+    counts = {found["_id"]: found["n"] for found in connection.outputs.aggregate(_counting())}
+    summaries = [_summary(connection, name, counts.get(name, 0)) for name in _all_ids(connection)]
+    return sorted(summaries, key=lambda summary: (summary.updated, summary.search_id), reverse=True)
+
+
+def find_search(connection: Connection, text: str) -> str:
+    """Find the search that a user means.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    text
+        A search id, the beginning of exactly one, or a formula for its newest search.
+
+    Returns
+    -------
+    str
+        The search id.
+
+    Raises
+    ------
+    DatabaseError
+        If no search, or more than one, is meant.
+    """
+    known = _all_ids(connection)
+    if text in known:
+        return text
+    of_formula = [name for name in known if _formula_of(name) == text]
+    if of_formula:
+        return max((_summary(connection, name, 0) for name in of_formula), key=lambda found: found.updated).search_id
+    begin = [name for name in known if text and name.startswith(text)]
+    if len(begin) == 1:
+        return begin[0]
+    if begin:
+        raise DatabaseError(f"search: {text!r} is the beginning of {', '.join(begin)}; write more of it")
+    some = f"it knows {', '.join(known[:5])}" if known else "it knows none yet"
+    raise DatabaseError(f"search: {text!r} is neither a search nor a formula of {connection.uri}; {some}")
+
+
+def _aggregate(
+    connection: Connection, ids: Iterable[str], conditions: dict[str, Any], stages: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Run stages over the candidates of searches; the searches are found by index."""
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {_SEARCH_ID: {"$in": list(ids)}}},
+        {"$unwind": "$output.candidates"},
+        {"$replaceWith": "$output.candidates"},
+        {"$match": conditions},
+        *stages,
+    ]
+    return list(connection.outputs.aggregate(pipeline, allowDiskUse=True))
+
+
+def _counting() -> list[dict[str, Any]]:
+    size = {"$size": {"$ifNull": ["$output.candidates", []]}}
+    return [{"$match": {_SEARCH_ID: {"$gte": ""}}}, {"$group": {"_id": f"${_SEARCH_ID}", "n": {"$sum": size}}}]
+
+
+def _all_ids(connection: Connection) -> list[str]:
+    """Return the names of all searches, submitted or begun; both collections answer from an index."""
+    names: set[str] = set()
+    for collection in (connection.outputs, connection.launchpad.workflows):
+        names.update(name for name in collection.distinct(_SEARCH_ID) if isinstance(name, str))
+    return sorted(names)
+
+
+def _ids_of(connection: Connection, text: str) -> list[str]:
+    """Return one search, or all those of a formula."""
+    query = {_SEARCH_ID: {"$regex": f"^{re.escape(text)}(-[0-9a-f]+)?$"}}
+    return [name for name in connection.outputs.distinct(_SEARCH_ID, query) if isinstance(name, str)]
+
+
+def _summary(connection: Connection, search_id: str, n_candidates: int) -> SearchSummary:
+    query = {_SEARCH_ID: search_id}
+    output = connection.outputs.find_one(query, {"completed_at": 1}, sort=[("output.step", -1)])
+    workflow = connection.launchpad.workflows.find_one(query, {"updated_on": 1}, sort=[("_id", -1)])
+    updated = output["completed_at"] if output else workflow["updated_on"] if workflow else ""
+    return SearchSummary(search_id, _formula_of(search_id), n_candidates, str(updated))
+
+
+def _formula_of(search_id: str) -> str:
+    """Return the formula with which the name of a search begins."""
+    return search_id.rsplit("-", 1)[0]

@@ -1,0 +1,180 @@
+"""A search as a whole: its configuration, where it stands, and what its jobs are doing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fuse_flows.config import SearchConfig, make_config
+from fuse_flows.errors import DatabaseError
+from fuse_flows.schemas.step import SearchDoc
+from fuse_flows.search.state import SearchState
+from fuse_flows.store.queries import candidates, counts_by_outcome
+
+if TYPE_CHECKING:
+    from fuse_flows.store.connection import Connection
+
+_FINAL = ("COMPLETED", "ARCHIVED")
+
+
+def search_config_of(connection: Connection, search_id: str, **changes: dict[str, Any]) -> SearchConfig:
+    """Return the configuration a search was submitted with.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+    **changes
+        Sections of the configuration with the keys that shall be different now.
+
+    Returns
+    -------
+    SearchConfig
+        Checked again.
+
+    Raises
+    ------
+    DatabaseError
+        If the LaunchPad does not know the search.
+    """
+    query = {"metadata.search_id": search_id, "metadata.config": {"$exists": True}}
+    found = connection.launchpad.workflows.find_one(query, {"metadata.config": 1})
+    if found is None:
+        raise DatabaseError(f"search: the LaunchPad at {connection.uri} has no workflow of {search_id}")
+    values = found["metadata"]["config"]
+    return make_config(values | {section: values[section] | change for section, change in changes.items()})
+
+
+def search_document(connection: Connection, search_id: str) -> SearchDoc:
+    """Return a search at a glance.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    SearchDoc
+        Put together from its newest step, its candidates and its jobs.
+    """
+    config = search_config_of(connection, search_id)
+    last = latest_step(connection, search_id)
+    state = None if last is None else SearchState.model_validate(last["output"]["state"])
+    outcomes = counts_by_outcome(connection, search_id)
+    jobs = jobs_by_state(connection, search_id)
+    unfinished = any(number for name, number in jobs.items() if name not in _FINAL)
+    return SearchDoc(
+        search_id=search_id,
+        formula=config.formula,
+        status="waiting" if not outcomes else "running" if unfinished else "finished",
+        stop_reason=None if state is None else state.stop_reason,
+        n_structures=sum(outcomes.values()),
+        max_structures=config.stop.max_structures,
+        outcomes=outcomes,
+        jobs=jobs,
+        best_energy_per_atom=_best_energy(connection, search_id, state),
+        last_move=None
+        if last is None or not last["output"]["candidates"]
+        else last["output"]["candidates"][-1]["move"],
+        state=state,
+        config=config.model_dump(mode="json"),
+    )
+
+
+def latest_step(connection: Connection, search_id: str, walker: int = 0) -> dict[str, Any] | None:
+    """Return the newest document of a walker in the JobStore.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+    walker
+        Its walker.
+
+    Returns
+    -------
+    dict or None
+        With ``uuid``, ``index`` and ``output`` (a :class:`.StepDoc`); None before the walk has begun.
+    """
+    query = {"metadata.search_id": search_id, "output.walker": walker, "output.state": {"$exists": True}}
+    return connection.outputs.find_one(query, {"uuid": 1, "index": 1, "output": 1}, sort=[("output.step", -1)])
+
+
+def jobs_by_state(connection: Connection, search_id: str) -> dict[str, int]:
+    """Count the jobs of a search on the LaunchPad by their state.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    dict
+        State of FireWorks to number.
+    """
+    stages = [{"$match": {"spec.search_id": search_id}}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]
+    return {found["_id"]: found["n"] for found in connection.launchpad.fireworks.aggregate(stages)}
+
+
+def unfinished_jobs(connection: Connection, search_id: str) -> int:
+    """Count the jobs of a search that have not been completed, whatever keeps them.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    int
+        How many.
+    """
+    return sum(number for state, number in jobs_by_state(connection, search_id).items() if state not in _FINAL)
+
+
+def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]]:
+    """Return the jobs of a search that ended with an exception.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    list of tuple
+        Title of the job and the last line of its stack trace.
+    """
+    launchpad = connection.launchpad
+    failed = []
+    for firework in launchpad.fireworks.find(
+        {"spec.search_id": search_id, "state": "FIZZLED"}, {"name": 1, "launches": 1}
+    ):
+        launch = launchpad.launches.find_one({"launch_id": {"$in": firework["launches"]}}, {"action": 1}) or {}
+        exception = ((launch.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
+        lines = str(exception.get("_stacktrace", "unknown reason")).strip().splitlines()
+        failed.append((firework["name"], lines[-1]))
+    return failed
+
+
+def _best_energy(connection: Connection, search_id: str, state: SearchState | None) -> float | None:
+    """Return the lowest energy: from the state of the walk, or from the first population while it is relaxed."""
+    if state is not None:
+        return None if state.best is None else state.best.energy_per_atom
+    energies = [
+        member["energy_per_atom"] for member in candidates(connection, search_id, energy_per_atom={"$ne": None})
+    ]
+    return min(energies, default=None)

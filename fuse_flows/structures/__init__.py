@@ -1,0 +1,1 @@
+"""Pure geometry: composition, radii, block grids, lattice shapes, random assembly, checks and comparison."""

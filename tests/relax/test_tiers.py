@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from fuse_flows.config import TierConfig
+from fuse_flows.relax.result import Outcome
+from fuse_flows.relax.tiers import build_relaxer, relax_through
+
+ROUGH = TierConfig(calculator="emt", max_steps=2)
+FINE = TierConfig(calculator="emt", optimizer="BFGS", fmax=0.005, smax=0.05)
+
+
+def test_each_tier_starts_where_the_one_before_ended(copper):
+    rough, fine = relax_through(copper(), [ROUGH, FINE])
+    assert rough.outcome is Outcome.NOT_CONVERGED
+    assert fine.outcome is Outcome.CONVERGED
+    assert fine.energy < rough.energy
+    again = build_relaxer(FINE).relax(rough.structure)
+    assert again.energy == fine.energy
+
+
+def test_a_failed_tier_ends_the_chain(copper):
+    structure = copper(rattle=0.0)
+    structure.append("Cu", [0.05, 0.0, 0.0])
+    (result,) = relax_through(structure, [ROUGH, FINE])
+    assert result.outcome is Outcome.TOO_CLOSE
+
+
+def test_last_tier_may_end_unconverged(copper):
+    results = relax_through(copper(), [ROUGH, ROUGH])
+    assert [r.outcome for r in results] == [Outcome.NOT_CONVERGED] * 2
+    assert results[1].energy < results[0].energy
+
+
+def test_equal_tiers_share_a_relaxer():
+    assert build_relaxer(ROUGH) is build_relaxer(TierConfig(calculator="emt", max_steps=2))
+    assert build_relaxer(ROUGH) is not build_relaxer(FINE)
+
+
+def test_short_oxide_relaxation(perovskite):
+    structure = perovskite(4.1).perturb(0.2, seed=4)
+    (result,) = relax_through(structure, [TierConfig(calculator="buckingham")])
+    assert result.outcome is Outcome.CONVERGED
+    assert result.energy_per_atom == pytest.approx(-31.519, abs=0.01)

@@ -1,0 +1,133 @@
+"""The Metropolis rule, counters, melting and stop conditions."""
+
+import math
+
+import pytest
+
+from fuse_flows.config import MoveName, SearchConfig
+from fuse_flows.search.judge import Evaluation, judge, quantised, should_stop, start
+from fuse_flows.search.propose import Proposal
+from fuse_flows.search.state import SearchState, candidate_id
+
+CONFIG = SearchConfig(formula="MgO", acceptance={"temperature": 0.05, "melt_threshold": 3, "max_temperature": 0.06})
+
+
+def evaluation(energy, step=0, index=0, n_atoms=2):
+    outcome = "TOO_CLOSE" if energy is None else "CONVERGED"
+    key = candidate_id(CONFIG.search_id, 0, step, index)
+    return Evaluation(key, step, index, outcome, energy, n_atoms, {"energy": energy})
+
+
+def begun(*energies, config=CONFIG):
+    return start(config, [evaluation(energy, index=i) for i, energy in enumerate(energies)])
+
+
+def step_with(state, energy, config=CONFIG, **proposal):
+    step = state.step + 1
+    values = {"source": "move", "structure": None, "move": MoveName.SWAP_ATOMS} | proposal
+    made = Proposal(candidate_id(CONFIG.search_id, 0, step, 0), 0, step, 0, **values)
+    return judge(state, made, evaluation(energy, step), config)
+
+
+def test_walk_begins_at_the_lowest_success():
+    state = begun(None, -1.0, -3.0, None, -2.0)
+    assert state.current == state.best
+    assert (state.best.energy_per_atom, state.best.index) == (-3.0, 2)
+    assert state.current_structure == {"energy": -3.0}
+    assert state.outcomes == {"TOO_CLOSE": 2, "CONVERGED": 3}
+    assert (state.n_structures, state.step) == (5, 0)
+
+
+def test_failures_never_win_whatever_their_size():
+    state = begun(None, None)
+    assert state.current is None
+    assert state.best is None
+    verdict = step_with(state, None)
+    assert not verdict.accepted
+    verdict = step_with(verdict.state, 12.5)
+    assert verdict.accepted
+    assert verdict.reason == "first success"
+    assert verdict.state.best.energy_per_atom == 12.5
+
+
+def test_downhill_is_accepted_and_resets_the_counters():
+    state = begun(-1.0).model_copy(update={"since_best": 4, "since_downhill": 4, "temperature": 0.055, "melted": True})
+    verdict = step_with(state, -1.5)
+    after = verdict.state
+    assert verdict.accepted
+    assert (after.since_best, after.since_downhill, after.temperature, after.melted) == (0, 0, 0.05, False)
+    assert after.current.energy_per_atom == after.best.energy_per_atom == -1.5
+    assert after.current_structure == {"energy": -1.5}
+
+
+def test_downhill_above_the_best_keeps_the_count_since_best():
+    state = begun(-2.0)
+    uphill = state.current.model_copy(update={"energy_per_atom": -1.0})
+    state = state.model_copy(update={"current": uphill, "since_best": 4, "since_downhill": 4})
+    after = step_with(state, -1.5).state
+    assert (after.since_best, after.since_downhill) == (4, 0)
+    assert (after.current.energy_per_atom, after.best.energy_per_atom) == (-1.5, -2.0)
+
+
+@pytest.mark.parametrize("energy", [-1.0, -1.0 + 4e-6, -1.0 - 4e-6])
+def test_equal_energy_is_rejected(energy):
+    verdict = step_with(begun(-1.0), energy)
+    assert not verdict.accepted
+    assert verdict.reason == "equal energy"
+    assert (verdict.state.since_best, verdict.state.since_downhill) == (1, 1)
+
+
+def test_uphill_acceptance_follows_the_boltzmann_factor():
+    rise, trials = 0.03, 4000
+    accepted = 0
+    for seed in range(trials):
+        config = CONFIG.model_copy(update={"seed": seed})
+        verdict = step_with(begun(-1.0, config=config), -1.0 + rise, config)
+        accepted += verdict.accepted
+        assert verdict.state.since_best == verdict.state.since_downhill == 1
+        assert verdict.state.best.energy_per_atom == -1.0
+    expected = math.exp(-rise / CONFIG.acceptance.temperature)
+    assert accepted / trials == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / trials))
+
+
+def test_melting_begins_at_the_threshold_and_heats_up_to_the_limit():
+    state = begun(-1.0)
+    temperatures = []
+    for _ in range(12):
+        state = step_with(state, None).state
+        temperatures.append(state.temperature)
+    assert temperatures[:2] == [0.05, 0.05]
+    assert 0.05 < temperatures[2] <= 0.06
+    assert temperatures == sorted(temperatures)
+    assert temperatures[-1] == CONFIG.acceptance.max_temperature
+    assert state.melted
+
+
+def test_statistics_count_moves_failures_and_outcomes():
+    failures = ((MoveName.NEW_CELL_SHAPE, "no other shape"), (MoveName.SWAP_SUBMODULES, "one block"))
+    state = step_with(begun(-1.0), -2.0, failures=failures).state
+    state = step_with(state, None, failures=failures[:1]).state
+    assert (state.moves[MoveName.SWAP_ATOMS].proposed, state.moves[MoveName.SWAP_ATOMS].accepted) == (2, 1)
+    assert state.moves[MoveName.NEW_CELL_SHAPE].failed == {"no other shape": 2}
+    assert state.moves[MoveName.SWAP_SUBMODULES].failed == {"one block": 1}
+    assert state.outcomes == {"CONVERGED": 2, "TOO_CLOSE": 1}
+
+
+def test_stop_conditions():
+    state = begun(-1.0, -2.0)
+    stop = {"max_structures": 30, "patience": 10, "target_energy": -2.5}
+    config = SearchConfig(formula="MgO", stop=stop)
+    assert should_stop(state, config) is None
+    assert should_stop(state.model_copy(update={"n_structures": 30}), config) == "max_structures reached"
+    assert should_stop(state.model_copy(update={"since_best": 10}), config) == "patience exhausted"
+    assert step_with(state, -2.6, config).state.stop_reason == "target_energy reached"
+
+
+def test_state_survives_json():
+    state = step_with(begun(-1.0, None), -1.2, failures=((MoveName.NEW_CELL_SHAPE, "none"),)).state
+    assert SearchState.model_validate_json(state.model_dump_json()) == state
+
+
+@pytest.mark.parametrize(("energy", "precision", "expected"), [(-1.234567, 1e-5, -1.23457), (0.3, 0.25, 0.25)])
+def test_energies_are_rounded_to_multiples(energy, precision, expected):
+    assert quantised(energy, precision) == expected
