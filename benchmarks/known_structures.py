@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import tempfile
 import time
@@ -30,8 +31,9 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from fuse_flows.config import SearchConfig, TierConfig, load_config
-from fuse_flows.flows.local import WORKER_FW_CONFIG, submit, work
+from fuse_flows.cli.options import search_config
+from fuse_flows.config import SearchConfig, TierConfig
+from fuse_flows.flows.local import submit, work
 from fuse_flows.relax.tiers import relax_through
 from fuse_flows.store.connection import connect_server
 from fuse_flows.store.queries import candidates
@@ -54,12 +56,13 @@ LIMITS = {"MgO": (8, 40), "SrTiO3": (10, 60)}
 
 def config_for(formula: str, seed: int) -> SearchConfig:
     max_atoms, structures = LIMITS[formula]
-    return load_config(formula=formula, seed=seed, max_atoms=max_atoms, stop={"max_structures": structures})
+    return search_config(formula, seed=seed, max_atoms=max_atoms, max_structures=structures)
 
 
 def run_search(formula: str, seed: int, folder: str) -> dict[str, Any]:
     """Run one search to its end and say when it succeeded."""
     os.chdir(folder)
+    logging.disable(logging.INFO)  # FireWorks and jobflow report every job
     connection = connect_server(EmbeddedServer(Path(folder) / "db", port=PORT))
     config = config_for(formula, seed)
     begun = time.perf_counter()
@@ -118,9 +121,6 @@ def main() -> None:
     )
     print(("{:>9}" * len(header)).format(*header))
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "FW_config.yaml").write_text(
-            WORKER_FW_CONFIG + "ROCKET_STREAM_LOGLEVEL: WARNING\n", encoding="utf-8"
-        )
         server = EmbeddedServer(Path(folder) / "db", port=PORT)
         server.start()
         ensure_indexes(connect_server(server))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -23,7 +24,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fuse_flows.config import SearchConfig, load_config
-from fuse_flows.flows.local import WORKER_FW_CONFIG, submit, work
+from fuse_flows.flows.local import submit, work
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
 from fuse_flows.jobs.steps import walk
 from fuse_flows.search.judge import start
@@ -83,10 +84,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 200, 1000])
     parser.add_argument("--steps-per-job", type=int, nargs="+", default=[1, 20])
     options = parser.parse_args()
+    logging.disable(logging.INFO)  # FireWorks and jobflow report every job
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        Path("FW_config.yaml").write_text(WORKER_FW_CONFIG + "ROCKET_STREAM_LOGLEVEL: WARNING\n", encoding="utf-8")
         server = EmbeddedServer(Path(folder) / "db", port=27719)
         server.start()
         try:

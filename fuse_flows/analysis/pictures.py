@@ -26,6 +26,7 @@ def energy_figure(frame: pd.DataFrame, title: str = "") -> Figure:
         2 eV/atom above the lowest energy are drawn at that height.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -44,10 +45,12 @@ def energy_figure(frame: pd.DataFrame, title: str = "") -> Figure:
         (is_move & ~is_accepted, "o", "tab:blue", "move, rejected"),
         (is_move & is_accepted, "o", "tab:orange", "move, accepted"),
     ):
-        axes.scatter(relaxed["number"][mask], height[mask], marker=marker, color=color, s=22, label=label)
+        if mask.any():
+            axes.scatter(relaxed["number"][mask], height[mask], marker=marker, color=color, s=22, label=label)
     failed = frame[frame["energy_per_atom"].isna()]
     if not failed.empty:
         axes.scatter(failed["number"], [ceiling] * len(failed), marker="x", color="tab:red", s=22, label="failed")
     axes.plot(relaxed["number"], relaxed["energy_per_atom"].cummin(), color="black", lw=1, label="lowest so far")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper right", fontsize="small")
     return figure

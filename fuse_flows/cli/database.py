@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import typer
-from rich.console import Console
+
+from fuse_flows.cli.console import console
 
 app = typer.Typer(name="db", help="Start and stop the embedded MongoDB.", no_args_is_help=True)
-console = Console(soft_wrap=True, highlight=False)
 
 
 @app.command()

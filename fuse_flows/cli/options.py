@@ -40,7 +40,7 @@ def search_config(
 ) -> SearchConfig:
     """Put the options over the configuration file and check that the calculators can run.
 
-    A first population that nobody asked for in particular shrinks to ``max_structures``.
+    A first population that nobody asked for in particular takes at most half of ``max_structures``.
 
     Parameters
     ----------
@@ -69,9 +69,8 @@ def search_config(
         overrides["tiers"] = [{"calculator": calculator}]
     if max_structures is not None:
         overrides["stop"] = {"max_structures": max_structures}
-        default = GeneratorConfig().initial_structures
-        if config is None and initial_structures is None and 0 < max_structures < default:
-            initial_structures = max_structures
+        if config is None and initial_structures is None:
+            initial_structures = min(GeneratorConfig().initial_structures, max(1, max_structures // 2))
     if initial_structures is not None:
         overrides["generator"] = {"initial_structures": initial_structures}
     search = load_config(config, **overrides)

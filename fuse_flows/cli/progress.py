@@ -14,11 +14,10 @@ from fuse_flows.errors import JobFailedError
 from fuse_flows.flows.local import extend, start_workers
 from fuse_flows.settings import settings
 from fuse_flows.store.repair import repair
-from fuse_flows.store.searches import fizzled_jobs, search_document
+from fuse_flows.store.searches import fizzled_jobs, search_document, unfinished_jobs
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -29,9 +28,7 @@ POLL_SECONDS = 0.5
 MAX_WORKERS = 4
 
 
-def run_and_watch(
-    connection: Connection, config: SearchConfig, workers: int | None, launchpad: Path | None, console: Console
-) -> bool:
+def run_and_watch(connection: Connection, config: SearchConfig, workers: int | None, console: Console) -> bool:
     """Run a search to its end with a live progress bar.
 
     Parameters
@@ -42,8 +39,6 @@ def run_and_watch(
         The search.
     workers
         Worker processes; None for one per core, at most four.
-    launchpad
-        The my_launchpad.yaml the workers shall use.
     console
         Where the bar is drawn.
 
@@ -66,15 +61,14 @@ def run_and_watch(
     with Progress(*columns, TextColumn("{task.fields[news]}"), console=console) as progress:
         task = progress.add_task(config.formula, total=config.stop.max_structures, news="")
         while True:
-            processes = start_workers(config.search_id, number, folder, launchpad)
+            processes = start_workers(connection, config.search_id, number, folder)
             interrupted = _watch(processes, lambda: progress.update(task, **_news(connection, config)))
             if interrupted or not extend(connection, config):
                 break
-    failed = [] if interrupted else fizzled_jobs(connection, config.search_id)
-    if failed:
-        name, reason = failed[0]
-        msg = f"job '{name}' failed: {reason} (log: {folder}); then: fuse-flows resume {config.search_id}"
-        raise JobFailedError(msg)
+    if not interrupted and unfinished_jobs(connection, config.search_id):
+        failed = fizzled_jobs(connection, config.search_id)
+        what = f"job '{failed[0][0]}' failed: {failed[0][1]}" if failed else "the workers ended before the search did"
+        raise JobFailedError(f"{what} (logs: {folder}); when that is mended: fuse-flows resume {config.search_id}")
     return interrupted
 
 

@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from fuse_flows.cli.console import console, table
 from fuse_flows.cli.options import LaunchPadFile
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from fuse_flows.store.connection import Connection
 
-console = Console(soft_wrap=True, highlight=False)
 TOP = 10
 
 
@@ -33,17 +31,17 @@ def status(
     if search is not None:
         _print_search(search_document(connection, find_search(connection, search)))
         return
-    table = Table("search", "status", "structures", "best (eV/atom)", "outcomes")
+    rows = table("search", "status", "structures", "best (eV/atom)", "outcomes")
     for known in search_ids(connection):
         document = search_document(connection, known.search_id)
-        table.add_row(
+        rows.add_row(
             known.search_id,
             document.status,
             f"{document.n_structures}/{document.max_structures}",
             "" if document.best_energy_per_atom is None else f"{document.best_energy_per_atom:.4f}",
             _counts(document.outcomes),
         )
-    console.print(table)
+    console.print(rows)
 
 
 def results(
@@ -96,9 +94,9 @@ def _print_best(best: list[dict[str, Any]], search_id: str) -> None:
     if not best:
         console.print(f"no structure of {search_id} has relaxed successfully yet")
         return
-    table = Table("rank", "eV/atom", "above best (meV)", "f.u.", "atoms", "space group", "g/cm3", "origin", "candidate")
+    rows = table("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")
     for row in best_rows(best):
-        table.add_row(
+        rows.add_row(
             str(row["rank"]),
             f"{row['energy_per_atom']:.4f}",
             f"{row['above_best_mev']:.1f}",
@@ -106,10 +104,11 @@ def _print_best(best: list[dict[str, Any]], search_id: str) -> None:
             str(row["n_atoms"]),
             f"{row['space_group']} ({row['space_group_number']})",
             f"{row['density']:.2f}",
-            f"{row['origin']} (step {row['step']})",
+            row["origin"],
+            str(row["step"]),
             row["candidate_id"],
         )
-    console.print(table)
+    console.print(rows)
 
 
 def _print_search(search: Any) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from fuse_flows.cli.console import console
 from fuse_flows.cli.options import (
     Calculator,
     ConfigFile,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
     from fuse_flows.store.connection import Connection
 
-console = Console(soft_wrap=True, highlight=False)
 
 OutFolder = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for CIFs, energies and picture; default: the search id.")
@@ -66,7 +65,7 @@ def run(
     connection = _connect(launchpad)
     console.print(f"search [bold]{search.search_id}[/bold] ({search.tiers[-1].calculator}) in {connection.uri}")
     console.print(f"  {submit(connection, search)}")
-    _run_to_end(connection, search, out, workers, launchpad)
+    _run_to_end(connection, search, out, workers)
 
 
 def resume(
@@ -87,7 +86,7 @@ def resume(
     config = search_config_of(connection, search_id, stop=stop)
     console.print(f"search [bold]{search_id}[/bold] in {connection.uri}")
     extend(connection, config)
-    _run_to_end(connection, config, out, workers, launchpad)
+    _run_to_end(connection, config, out, workers)
 
 
 def workflow(
@@ -143,14 +142,12 @@ def _connect(launchpad: Path | None, *, fresh: bool = True) -> Connection:
     return connection
 
 
-def _run_to_end(
-    connection: Connection, config: SearchConfig, out: Path | None, workers: int | None, launchpad: Path | None
-) -> None:
+def _run_to_end(connection: Connection, config: SearchConfig, out: Path | None, workers: int | None) -> None:
     """Mend, work and watch until nothing is left to do, then show and write the results."""
     from fuse_flows.cli.progress import run_and_watch
     from fuse_flows.cli.results import show_and_write
 
-    interrupted = run_and_watch(connection, config, workers, launchpad, console)
+    interrupted = run_and_watch(connection, config, workers, console)
     show_and_write(connection, config.search_id, Path(config.search_id) if out is None else out)
     if interrupted:
         console.print(f"interrupted; continue with: fuse-flows resume {config.search_id}")

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from fuse_flows.cli.console import console, table
 from fuse_flows.cli.options import Calculator, ConfigFile, Formula, LaunchPadFile, MaxAtoms, Seed, search_config
 
-console = Console(soft_wrap=True, highlight=False)
 config_app = typer.Typer(name="config", help="Show the configuration of a search.", no_args_is_help=True)
 
 
@@ -38,18 +36,36 @@ def init(
 
 def check(launchpad: LaunchPadFile = None) -> None:
     """Check packages, calculators, configuration files and the database; exit code 1 if something is wrong."""
-    from fuse_flows.store.check import round_trip
+    from fuse_flows.relax.calculators import engines
+    from fuse_flows.store.check import config_sources, round_trip
     from fuse_flows.store.connection import connect
 
-    table = Table("what", "state", "detail")
-    items = environment_report()
-    connection = connect(launchpad)
-    items += round_trip(connection)
-    for name, is_fine, detail in items:
-        table.add_row(name, "[green]ok[/green]" if is_fine else "[red]failed[/red]", detail)
-    console.print(table)
-    if not all(is_fine for _, is_fine, _ in items):
+    for name, version in _packages().items():
+        console.print(f"{name:<24} {version or 'not installed'}")
+    for name, state in engines().items():
+        console.print(f"{name:<24} {state}")
+    for name, file in config_sources():
+        console.print(f"{name:<24} {file}")
+    rows = table("what", "state", "detail")
+    trips = round_trip(connect(launchpad))
+    for name, is_fine, detail in trips:
+        rows.add_row(name, "[green]ok[/green]" if is_fine else "[red]failed[/red]", detail)
+    console.print(rows)
+    if not all(trip.ok for trip in trips):
         raise typer.Exit(1)
+
+
+def _packages() -> dict[str, str | None]:
+    """Return the versions of what a search may need; None for what is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions: dict[str, str | None] = {}
+    for name in ("fuse-flows", "fireworks", "jobflow", "atomate2", "pymatgen", "pymongo", "ase", "chgnet", "torch"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
 
 
 @config_app.command("show")

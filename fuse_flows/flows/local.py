@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fuse_flows.flows.search import SearchMaker
@@ -19,13 +20,12 @@ from fuse_flows.relax.threads import thread_environment
 from fuse_flows.search.judge import should_stop
 from fuse_flows.search.state import SearchState
 from fuse_flows.settings import settings
+from fuse_flows.store.connection import write_launchpad_file
 from fuse_flows.store.once import add_once
 from fuse_flows.store.processes import worker_name
-from fuse_flows.store.searches import latest_step, unfinished_jobs
+from fuse_flows.store.searches import active_jobs, latest_step, unfinished_jobs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fuse_flows.config import SearchConfig
     from fuse_flows.store.connection import Connection
 
@@ -89,19 +89,19 @@ def extend(connection: Connection, config: SearchConfig) -> bool:
     return add_segment(connection.launchpad, first_job_of_segment(config, state, (last["uuid"], last["index"])))
 
 
-def start_workers(search_id: str, number: int, folder: Path, launchpad_file: Path | None) -> list[subprocess.Popen]:
+def start_workers(connection: Connection, search_id: str, number: int, folder: Path) -> list[subprocess.Popen]:
     """Start worker processes for a search.
 
     Parameters
     ----------
+    connection
+        The database; the workers get a my_launchpad.yaml that leads to it, readable by its owner only.
     search_id
         The search whose jobs they take.
     number
         How many.
     folder
-        Working directory of the workers, for their logs.
-    launchpad_file
-        The my_launchpad.yaml to use; None for the resolution of :func:`fuse_flows.store.connection.connect`.
+        Working directory of the workers, with their configuration and logs.
 
     Returns
     -------
@@ -110,10 +110,12 @@ def start_workers(search_id: str, number: int, folder: Path, launchpad_file: Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "FW_config.yaml").write_text(WORKER_FW_CONFIG, encoding="utf-8")
-    command = [sys.executable, "-m", "fuse_flows.cli", "worker", search_id]
-    if launchpad_file is not None:
-        command += ["--launchpad", str(launchpad_file.resolve())]
+    write_launchpad_file(connection, folder / "my_launchpad.yaml")
+    command = [sys.executable, "-m", "fuse_flows.cli", "worker", search_id, "--launchpad", "my_launchpad.yaml"]
     environment = os.environ | thread_environment(settings().threads)
+    for name in ("JOBFLOW_CONFIG_FILE", "FW_CONFIG_FILE"):
+        if name in environment:
+            environment[name] = str(Path(environment[name]).resolve())
     workers = []
     for place in range(1, number + 1):
         with (folder / f"worker-{place}.log").open("a", encoding="utf-8") as log:
@@ -132,9 +134,10 @@ def start_workers(search_id: str, number: int, folder: Path, launchpad_file: Pat
 
 
 def work(connection: Connection, search_id: str) -> int:
-    """Run the jobs of a search in this process until none is left.
+    """Run the jobs of a search in this process until nobody works on it any more.
 
-    On SIGTERM or SIGINT the job in hand is finished first.
+    While others work on the last jobs, it waits for what they add. On SIGTERM or SIGINT the job in hand is finished
+    first.
 
     Parameters
     ----------
@@ -164,7 +167,7 @@ def work(connection: Connection, search_id: str) -> int:
     while not stopping:
         if connection.launchpad.run_exists(worker):
             launched += bool(launch_rocket(connection.launchpad, worker, strm_lvl="WARNING"))
-        elif connection.launchpad.future_run_exists(worker):
+        elif active_jobs(connection, search_id):
             time.sleep(POLL_SECONDS)
         else:
             break

@@ -7,18 +7,20 @@ the LaunchPad's own database is used (jobflow itself would fall back to memory a
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fireworks import explicit_serialize
 from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
 
 from fuse_flows.jobs.continuation import Segment, collect_segments
-from fuse_flows.store.connection import configured_jobstore, jobstore_from_launchpad
+from fuse_flows.store.connection import Connection, configured_jobstore, jobstore_from_launchpad
 from fuse_flows.store.once import add_once
+from fuse_flows.store.setup import ensure_indexes
 
 if TYPE_CHECKING:
-    from fireworks import FWAction, Workflow
-    from jobflow import Flow, Job
+    from fireworks import FWAction, LaunchPad, Workflow
+    from jobflow import Flow, Job, JobStore
 
 
 @explicit_serialize
@@ -40,7 +42,7 @@ class SearchFiretask(JobFiretask):
         """
         serialised_store = self.get("store")
         if serialised_store is None:
-            self["store"] = configured_jobstore() or jobstore_from_launchpad(self.launchpad)
+            self["store"] = _prepared_jobstore(self.launchpad)
         try:
             with collect_segments() as segments:
                 action = super().run_task(fw_spec)
@@ -53,7 +55,7 @@ class SearchFiretask(JobFiretask):
         return action
 
 
-def add_segment(launchpad: Any, segment: Segment) -> bool:
+def add_segment(launchpad: LaunchPad, segment: Segment) -> bool:
     """Add a segment to the LaunchPad unless it is there already.
 
     Parameters
@@ -87,6 +89,15 @@ def search_workflow(flow: Flow | Job, **kwargs: Any) -> Workflow:
         Ready for ``lpad add`` or :func:`.add_once`.
     """
     return _rewrap(flow_to_workflow(flow, **kwargs))
+
+
+@lru_cache(maxsize=4)
+def _prepared_jobstore(launchpad: LaunchPad) -> JobStore:
+    """Return the JobStore that goes with a LaunchPad, indexes made; looked up once per process."""
+    jobstore = configured_jobstore() or jobstore_from_launchpad(launchpad)
+    jobstore.connect()
+    ensure_indexes(Connection(launchpad, jobstore, "worker", "worker", str(launchpad.host)))
+    return jobstore
 
 
 def _rewrap(workflow: Workflow) -> Workflow:

@@ -16,7 +16,7 @@ MAX_GROWTH = 1.6
 """Largest factor on the volume."""
 
 _OPEN_CONTACT = 0.65
-"""Of the crystals of the Materials Project, 99.8 % have no contact below this times the sum of the two radii."""
+"""Of the crystals of the Materials Project, 99.4 % have no contact below this times the sum of the two radii."""
 
 _MARGIN = 1 + 1e-6
 

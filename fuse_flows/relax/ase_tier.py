@@ -133,20 +133,19 @@ class AseRelaxer:
 
         tier, steps, state = self.tier, 0, None
         reference = atoms.cell.array.copy()
-        optimizable = CellOptimizable(atoms, relax_cell=tier.relax_cell)
-        optimizer = _make_optimizer(tier.optimizer, optimizable)
+        crystal = CellOptimizable(atoms, relax_cell=tier.relax_cell)
+        stepper = _Stepper(tier.optimizer, crystal)
         while True:
             try:
-                verdict, last = self._look(optimizable, reference)
+                verdict, last = self._look(crystal, reference)
                 state = last or state
                 if last is not None and verdict is None:
                     verdict = self._decide(last, steps, time.monotonic() - start)
                 if verdict is not None:
                     return _End(verdict, state, steps)
-                with _silence(tier.optimizer):
-                    optimizer.step()
+                stepper.step()
             except Exception as error:  # noqa: BLE001 - keeps the last good structure; see relax
-                return _End(self._explain(error, optimizable, reference), state, steps)
+                return _End(self._explain(error, crystal, reference), state, steps)
             steps += 1
 
     def _look(self, crystal: CellOptimizable, reference: np.ndarray) -> tuple[Verdict | None, _State | None]:
@@ -203,16 +202,34 @@ class AseRelaxer:
 _WITH_ENERGY = frozenset({Outcome.CONVERGED, Outcome.NOT_CONVERGED, Outcome.TIMED_OUT})
 
 
-def _make_optimizer(name: str, optimizable: Any) -> Any:
-    """ASE's optimiser of that name, without log and trajectory."""
-    from ase import optimize
+class _Stepper:
+    """One of ASE's optimisers, without log, trajectory and its own test of convergence."""
 
-    return getattr(optimize, name)(optimizable, logfile=None)
+    def __init__(self, name: str, crystal: CellOptimizable) -> None:
+        self.name = name
+        self.crystal = crystal
+        self.optimizer = self._new()
 
+    def _new(self) -> Any:
+        from ase import optimize
 
-def _silence(optimizer: str) -> contextlib.AbstractContextManager[Any]:
-    """BFGSLineSearch prints remarks of its own; nothing may reach stdout."""
-    return contextlib.redirect_stdout(io.StringIO()) if optimizer == "BFGSLineSearch" else contextlib.nullcontext()
+        return getattr(optimize, self.name)(self.crystal, logfile=None)
+
+    def step(self) -> None:
+        """Make one step; a line search that leads uphill starts again with an optimiser that remembers nothing."""
+        if self.name != "BFGSLineSearch":
+            self.optimizer.step()
+            return
+        x = self.crystal.get_x()
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints remarks of its own
+            try:
+                self.optimizer.step()
+            except RuntimeError as error:
+                if "LineSearch failed" not in str(error):
+                    raise
+                self.crystal.set_x(x)
+                self.optimizer = self._new()
+                self.optimizer.step()
 
 
 def _to_atoms(structure: Structure) -> Atoms:

@@ -7,9 +7,10 @@ import io
 import json
 import sys
 from functools import cache
-from importlib.machinery import PathFinder
+from importlib.machinery import all_suffixes
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError, MissingExtraError
@@ -150,11 +151,16 @@ def engine_version(calculator: Any) -> str:
     str
         The version; empty if it cannot be found.
     """
-    package = getattr(calculator, "package", type(calculator).__module__.split(".")[0])
-    for distribution in (package, *packages_distributions().get(package, ())):
-        with contextlib.suppress(PackageNotFoundError):
-            return version(distribution)
-    return ""
+    return _package_version(getattr(calculator, "package", type(calculator).__module__.split(".")[0]))
+
+
+@cache
+def _package_version(package: str) -> str:
+    with contextlib.suppress(PackageNotFoundError):
+        return version(package)
+    for distribution in packages_distributions().get(package, ()):
+        return version(distribution)
+    return str(getattr(sys.modules.get(package), "__version__", ""))
 
 
 def _mlff_names() -> dict[str, str]:
@@ -206,13 +212,15 @@ def _module_exists(module: str) -> bool:
         spec = find_spec(head)
     except ValueError:
         return False
-    full = head
+    if spec is None:
+        return False
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
     for part in rest:
-        if spec is None or spec.submodule_search_locations is None:
+        files = [folder / f"{part}{suffix}" for folder in folders for suffix in all_suffixes()]
+        folders = [folder / part for folder in folders if (folder / part).is_dir()]
+        if not folders and not any(file.is_file() for file in files):
             return False
-        full = f"{full}.{part}"
-        spec = PathFinder.find_spec(full, spec.submodule_search_locations)
-    return spec is not None
+    return True
 
 
 def _json_kwargs(tier: TierConfig) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,6 +42,7 @@ class ChgnetCalculator(Calculator):
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+    package = "chgnet"
 
     def __init__(self, model_name: str = "0.3.0", use_device: str = "cpu") -> None:
         super().__init__()
@@ -72,7 +74,7 @@ class ChgnetCalculator(Calculator):
 
 
 @cache
-def load_model(model_name: str = "0.3.0", use_device: str = "cpu") -> Any:
+def load_model(model_name: str, use_device: str) -> Any:
     """Load a pretrained CHGNet, once per process, with frozen parameters and nothing written to stdout.
 
     Parameters
@@ -93,6 +95,9 @@ def load_model(model_name: str = "0.3.0", use_device: str = "cpu") -> Any:
     model.graph_converter.set_isolated_atom_response("error")
     for parameter in model.parameters():
         parameter.requires_grad_(requires_grad=False)
+    with warnings.catch_warnings():  # torch remarks once per process on how the package computes volumes
+        warnings.simplefilter("ignore")
+        _energy_forces_stress(model, Structure(Lattice.cubic(3.0), ["H"], [[0, 0, 0]]), use_device)
     return model
 
 

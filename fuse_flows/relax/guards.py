@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fuse_flows.relax.result import Outcome
+from fuse_flows.structures.checks import neighbour_pairs, shortest_distance
 
 if TYPE_CHECKING:
     from fuse_flows.config import TierConfig
@@ -20,44 +21,6 @@ class Verdict(NamedTuple):
 
     outcome: Outcome
     reason: str
-
-
-def _neighbours(lattice: np.ndarray, frac_coords: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """Centre index and distance of every pair within the cut-off, periodic images included, no atom with itself."""
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    coords = np.ascontiguousarray((frac_coords % 1.0) @ lattice, dtype=float)
-    centre, other, image, distance = find_points_in_spheres(
-        coords,
-        coords,
-        r=float(cutoff),
-        pbc=np.ones(3, dtype=np.int64),
-        lattice=np.ascontiguousarray(lattice, dtype=float),
-        tol=1e-8,
-    )
-    pairs = (centre != other) | image.any(axis=1)
-    return centre[pairs], distance[pairs]
-
-
-def shortest_contact(lattice: np.ndarray, frac_coords: np.ndarray, within: float) -> float:
-    """Shortest distance between two atoms, periodic images included, an atom's own images too.
-
-    Parameters
-    ----------
-    lattice
-        (3, 3) rows are the lattice vectors, A.
-    frac_coords
-        (n, 3) fractional coordinates.
-    within
-        Only contacts up to this length are looked for, A.
-
-    Returns
-    -------
-    float
-        The distance in A; infinity if there is none up to ``within``.
-    """
-    _, distance = _neighbours(lattice, frac_coords, within)
-    return float(distance.min()) if distance.size else float("inf")
 
 
 def isolated_atoms(lattice: np.ndarray, frac_coords: np.ndarray, cutoff: float) -> list[int]:
@@ -77,7 +40,7 @@ def isolated_atoms(lattice: np.ndarray, frac_coords: np.ndarray, cutoff: float) 
     list of int
         Their indices.
     """
-    centre, _ = _neighbours(lattice, frac_coords, cutoff)
+    centre, _, _ = neighbour_pairs(lattice, frac_coords, cutoff)
     return np.setdiff1d(np.arange(len(frac_coords)), centre).tolist()
 
 
@@ -108,14 +71,14 @@ def check_contacts(tier: TierConfig, lattice: np.ndarray, frac_coords: np.ndarra
     tier
         Its ``min_distance`` is the limit, A.
     lattice, frac_coords
-        The structure, as in :func:`shortest_contact`.
+        The structure; images of an atom itself count.
 
     Returns
     -------
     Verdict or None
         ``TOO_CLOSE``, or None if all is well.
     """
-    contact = shortest_contact(lattice, frac_coords, tier.min_distance)
+    contact = shortest_distance(lattice, frac_coords)
     if contact >= tier.min_distance:
         return None
     return Verdict(Outcome.TOO_CLOSE, f"contact of {contact:.2f} A, below {tier.min_distance:g} A")

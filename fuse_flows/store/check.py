@@ -127,5 +127,8 @@ def _jobstore_trip(connection: Connection, additional: str | None, token: str) -
         jobstore.update(document, save={additional: ["payload"]} if additional else {})
         found = jobstore.query_one({"uuid": token}, load=True)
     finally:
-        jobstore.remove_docs({"uuid": token})
+        # not JobStore.remove_docs: it asks every additional store, and stops at the first that fails
+        jobstore.docs_store.remove_docs({"uuid": token})
+        if additional:
+            jobstore.additional_stores[additional].remove_docs({"job_uuid": token})
     return found is not None and found["output"]["payload"] == payload and jobstore.query_one({"uuid": token}) is None

@@ -74,12 +74,14 @@ class Connection:
 
     def close(self) -> None:
         """Close the clients behind LaunchPad and JobStore."""
-        self.outputs.database.client.close()
-        for store in self.jobstore.additional_stores.values():
-            files = getattr(store, "_files_collection", None)
-            if files is not None:
-                files.database.client.close()
-        self.launchpad.connection.close()
+        import pymongo
+
+        stores = self.jobstore.additional_stores.values()
+        collections = [getattr(store, "_files_collection", None) for store in stores]
+        clients = [collection.database.client for collection in [*collections, self.outputs] if collection is not None]
+        for client in [*clients, self.launchpad.connection]:
+            with pymongo.timeout(1.0):  # it says goodbye to the server, which may be gone
+                client.close()
 
 
 def connect(launchpad_file: Path | None = None, *, start: bool = True) -> Connection:

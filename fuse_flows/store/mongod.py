@@ -113,6 +113,6 @@ def last_error(log: Path) -> str:
     for line in reversed(lines):
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
-            if entry.get("s") in {"E", "F"}:
+            if isinstance(entry, dict) and entry.get("s") in {"E", "F"}:
                 return f"{entry.get('msg', '')} {entry.get('attr', {}).get('error', '')}".strip()
     return "no error in its log"

@@ -228,9 +228,9 @@ class _Scope:
         """Return failed fireworks of searches which nothing that has run depends on: a rerun would run that again."""
         of_a_search: dict[str, Any] = self._fireworks or {"spec.search_id": {"$exists": True}}
         query = {**of_a_search, "state": "FIZZLED"}
-        found = [firework["fw_id"] for firework in self._launchpad.fireworks.find(query, {"fw_id": 1})]
+        found = {firework["fw_id"] for firework in self._launchpad.fireworks.find(query, {"fw_id": 1})}
         kept = []
-        for workflow in self._launchpad.workflows.find({"nodes": {"$in": found}}, {"links": 1, "fw_states": 1}):
+        for workflow in self._launchpad.workflows.find({"nodes": {"$in": list(found)}}, {"links": 1, "fw_states": 1}):
             states = workflow["fw_states"]
             for fw_id, children in workflow["links"].items():
                 if int(fw_id) in found and all(states[str(child)] == "WAITING" for child in children):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fuse_flows.store.connection import Connection
 
 _FINAL = ("COMPLETED", "ARCHIVED")
+_ACTIVE = ("READY", "RESERVED", "RUNNING")
 
 
 def search_config_of(connection: Connection, search_id: str, **changes: dict[str, Any]) -> SearchConfig:
@@ -141,6 +142,26 @@ def unfinished_jobs(connection: Connection, search_id: str) -> int:
         How many.
     """
     return sum(number for state, number in jobs_by_state(connection, search_id).items() if state not in _FINAL)
+
+
+def active_jobs(connection: Connection, search_id: str) -> int:
+    """Count the jobs of a search that a worker has taken, or may take now.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    int
+        How many.
+    """
+    return connection.launchpad.fireworks.count_documents(
+        {"spec.search_id": search_id, "state": {"$in": list(_ACTIVE)}}
+    )
 
 
 def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]]:

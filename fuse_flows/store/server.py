@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 120.0
 _LOG_BYTES = 20_000_000
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,12 @@ class EmbeddedServer:
         return self.data_dir.resolve() / "mongod.log"
 
     @contextlib.contextmanager
-    def _client(self) -> Iterator[MongoClient[dict[str, Any]]]:
+    def _client(self, seconds: float = 5.0) -> Iterator[MongoClient[dict[str, Any]]]:
         from pymongo import MongoClient
 
+        timeout = int(seconds * 1000)
         client: MongoClient[dict[str, Any]] = MongoClient(
-            HOST, self.port, directConnection=True, serverSelectionTimeoutMS=5000, socketTimeoutMS=20000
+            HOST, self.port, directConnection=True, serverSelectionTimeoutMS=timeout, socketTimeoutMS=4 * timeout
         )
         try:
             yield client
@@ -187,19 +189,23 @@ class EmbeddedServer:
 
     def _identify(self) -> tuple[int, str] | None:
         """Return pid and version if what answers on the port serves our data folder."""
-        from pymongo.errors import PyMongoError
+        from pymongo.errors import OperationFailure, PyMongoError
 
-        if not listens(self.port):
-            return None
-        try:
-            with self._client() as client:
-                options = client.admin.command("getCmdLineOpts")["parsed"]
-                if Path(options.get("storage", {}).get("dbPath", "")) != self._db_path:
-                    return None
-                server = client.admin.command("serverStatus", repl=0, metrics=0, locks=0)
-                return int(server["pid"]), str(server["version"])
-        except PyMongoError:
-            return None
+        for _ in range(_ATTEMPTS):  # the port of a killed server still listens for a moment
+            if not listens(self.port):
+                return None
+            try:
+                with self._client(seconds=1.0) as client:
+                    options = client.admin.command("getCmdLineOpts")["parsed"]
+                    if Path(options.get("storage", {}).get("dbPath", "")) != self._db_path:
+                        return None
+                    server = client.admin.command("serverStatus", repl=0, metrics=0, locks=0)
+                    return int(server["pid"]), str(server["version"])
+            except OperationFailure:
+                return None  # a mongod with users is not ours
+            except PyMongoError:
+                continue
+        return None
 
     def _launch(self, mongod: Path) -> None:
         if listens(self.port):

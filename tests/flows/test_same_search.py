@@ -8,7 +8,6 @@ import pytest
 
 from fuse_flows.config import load_config
 from fuse_flows.flows.local import extend, start_workers, submit, work
-from fuse_flows.store.connection import write_launchpad_file
 from fuse_flows.store.queries import candidates
 from fuse_flows.store.repair import repair
 from fuse_flows.store.searches import search_document
@@ -26,7 +25,7 @@ def emt_config(**changes):
         "generator": {"initial_structures": INITIAL},
         "stop": {"max_structures": STRUCTURES},
         "execution": {"jobs_per_segment": 5},
-        "tiers": [{"calculator": "emt", "max_steps": 100}],
+        "tiers": [{"calculator": "emt", "max_steps": 40, "fmax": 0.2, "smax": 2}],
     }
     return load_config(**values | changes)
 
@@ -66,10 +65,8 @@ def test_another_seed_is_another_search(undisturbed, connection_factory):
 @pytest.mark.parametrize("kill_after", [2, INITIAL + 3, INITIAL + 11])
 def test_killed_and_resumed(undisturbed, connection, tmp_path, kill_after):
     config = emt_config()
-    file = tmp_path / "my_launchpad.yaml"
-    write_launchpad_file(connection, file)
     submit(connection, config)
-    (worker,) = start_workers(config.search_id, 1, tmp_path / "worker", file)
+    (worker,) = start_workers(connection, config.search_id, 1, tmp_path / "worker")
     deadline = time.monotonic() + 90
     while len(candidates(connection, config.search_id)) < kill_after and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -85,10 +82,8 @@ def test_killed_and_resumed(undisturbed, connection, tmp_path, kill_after):
 
 def test_two_workers(undisturbed, connection, tmp_path):
     config = emt_config()
-    file = tmp_path / "my_launchpad.yaml"
-    write_launchpad_file(connection, file)
     submit(connection, config)
-    workers = start_workers(config.search_id, 2, tmp_path / "workers", file)
+    workers = start_workers(connection, config.search_id, 2, tmp_path / "workers")
     assert [worker.wait(timeout=180) for worker in workers] == [0, 0]
     assert sequence(connection, config.search_id) == undisturbed
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from pymatgen.core import Lattice, Structure
 
+FACES = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+
 
 @pytest.fixture
 def perovskite():
@@ -16,7 +18,7 @@ def perovskite():
 @pytest.fixture
 def copper():
     def make(a=3.6, rattle=0.1):
-        structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Cu"], [[0, 0, 0]])
+        structure = Structure(Lattice.cubic(a), ["Cu"] * 4, FACES)
         return structure.perturb(rattle, seed=1) if rattle else structure
 
     return make
@@ -25,7 +27,8 @@ def copper():
 @pytest.fixture
 def rocksalt():
     def make(a=4.21, rattle=0.1):
-        structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+        coords = [*FACES, *([x + 0.5, y, z] for x, y, z in FACES)]
+        structure = Structure(Lattice.cubic(a), ["Mg"] * 4 + ["O"] * 4, coords)
         return structure.perturb(rattle, seed=1) if rattle else structure
 
     return make

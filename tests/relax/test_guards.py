@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fuse_flows.config import TierConfig
@@ -12,7 +12,6 @@ from fuse_flows.relax.guards import (
     check_isolated,
     check_numbers,
     isolated_atoms,
-    shortest_contact,
     volume_factor,
 )
 from fuse_flows.relax.result import Outcome
@@ -21,34 +20,32 @@ CUBE = 4.0 * np.eye(3)
 TIER = TierConfig(calculator="emt", min_distance=0.6, max_volume_change=5.0)
 
 
-def test_contact_through_the_cell_boundary():
-    assert shortest_contact(CUBE, np.array([[0.02, 0, 0], [0.97, 0, 0]]), 1.0) == pytest.approx(0.2)
-
-
-def test_contact_with_own_image():
-    lattice = np.diag([1.5, 4.0, 4.0])
-    assert shortest_contact(lattice, np.zeros((1, 3)), 2.0) == pytest.approx(1.5)
-    assert shortest_contact(lattice, np.zeros((1, 3)), 1.0) == float("inf")
-
-
-def test_coincident_atoms_have_no_distance():
-    assert shortest_contact(CUBE, np.array([[0.1, 0.2, 0.3], [1.1, 0.2, -0.7]]), 0.6) == pytest.approx(0.0, abs=1e-7)
-
-
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 6))
-def test_contact_is_what_all_images_give(seed, n):
+def test_contacts_and_neighbours_are_those_of_all_images(seed, n):
     rng = np.random.default_rng(seed)
     lattice = 3.0 * np.eye(3) + rng.normal(0.0, 0.6, (3, 3))
+    assume(np.linalg.svd(lattice, compute_uv=False).min() > 1.0)
     coords = rng.uniform(-1.0, 2.0, (n, 3))
     images = np.stack(np.meshgrid(*[np.arange(-7, 8)] * 3), axis=-1).reshape(-1, 3)
     delta = coords[:, None, None] - coords[None, :, None] + images
     lengths = np.linalg.norm(delta @ lattice, axis=-1)
     lengths[np.arange(n), np.arange(n), np.flatnonzero(~images.any(axis=1))[0]] = np.inf
-    shortest = lengths.min()
-    found = shortest_contact(lattice, coords, 2.0)
-    assert found == (pytest.approx(shortest, abs=1e-6) if shortest < 1.999 else found)
-    assert (found == float("inf")) == (shortest > 2.0)
+    nearest = lengths.min(axis=(1, 2))
+    for limit in (0.6, 2.0, 3.0):
+        verdict = check_contacts(TIER.model_copy(update={"min_distance": limit}), lattice, coords)
+        assert (verdict is not None) == (nearest.min() < limit)
+        assert isolated_atoms(lattice, coords, limit) == np.flatnonzero(nearest > limit).tolist()
+
+
+def test_contact_with_own_image():
+    verdict = check_contacts(TierConfig(min_distance=1.6), np.diag([1.5, 4.0, 4.0]), np.zeros((1, 3)))
+    assert verdict is not None
+    assert "1.50 A" in verdict.reason
+
+
+def test_coincident_atoms_are_too_close():
+    assert check_contacts(TIER, CUBE, np.array([[0.1, 0.2, 0.3], [1.1, 0.2, -0.7]])) is not None
 
 
 def test_isolated_atom_is_named():

@@ -19,7 +19,9 @@ def block_structures(draw):
     n_atoms = draw(st.integers(1, 40))
     coords = rng.uniform(-2, 2, size=(n_atoms, 3))
     grid = draw(grids)
-    awkward = draw(st.lists(st.sampled_from([-1e-17, 1.0, 0.0, 1 - 1e-16, 1 / 3, 2 / 3, 0.5, 1e-300]), max_size=n_atoms))
+    awkward = draw(
+        st.lists(st.sampled_from([-1e-17, 1.0, 0.0, 1 - 1e-16, 1 / 3, 2 / 3, 0.5, 1e-300]), max_size=n_atoms)
+    )
     coords[: len(awkward), draw(st.integers(0, 2))] = awkward
     on_faces = rng.random(coords.shape) < 0.2
     coords[on_faces] = (rng.integers(0, 8, size=coords.shape) / np.array(grid))[on_faces]
@@ -95,7 +97,10 @@ def test_without_edge_the_grid_comes_from_the_radii_of_the_atoms():
 
 
 def test_atoms_that_stick_out_of_their_block_end_in_the_next_one():
-    blocks = [Block(np.array([8]), np.array([[0.5, 0.5, 0.5]])).shifted([0.75, 0, 0]), Block(np.array([], int), np.empty((0, 3)))]
+    blocks = [
+        Block(np.array([8]), np.array([[0.5, 0.5, 0.5]])).shifted([0.75, 0, 0]),
+        Block(np.array([], int), np.empty((0, 3))),
+    ]
     structure = BlockStructure.from_blocks(np.eye(3) * 4, (2, 1, 1), blocks)
     assert [len(block) for block in structure.blocks()] == [0, 1]
     assert structure.frac_coords.tolist() == [[0.625, 0.5, 0.5]]
@@ -115,7 +120,7 @@ def test_arrays_cannot_be_written():
         (np.eye(3), [], np.empty((0, 3)), (1, 1, 1)),
         (np.eye(3), [1], [[0, 0]], (1, 1, 1)),
         (np.eye(3), [1], [[0, 0, np.nan]], (1, 1, 1)),
-        (np.eye(3) * np.inf, [1], [[0, 0, 0]], (1, 1, 1)),
+        (np.full((3, 3), np.inf), [1], [[0, 0, 0]], (1, 1, 1)),
         (np.eye(3), [1], [[0, 0, 0]], (1, 0, 1)),
     ],
 )

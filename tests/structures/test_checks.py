@@ -29,7 +29,7 @@ PROTOTYPES = {
     "CaF2": ("Fm-3m", Lattice.cubic(5.46), ["Ca", "F"], [[0, 0, 0], [0.25, 0.25, 0.25]]),
     "TiO2": ("P4_2/mnm", Lattice.tetragonal(4.594, 2.959), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]]),
     "Al2O3": ("R-3c", Lattice.hexagonal(4.759, 12.991), ["Al", "O"], [[0, 0, 0.352], [0.306, 0, 0.25]]),
-    "Si": ("Fd-3m", Lattice.cubic(5.431), ["Si"], [[0.125, 0.125, 0.125]]),
+    "Si": ("Fd-3m", Lattice.cubic(5.431), ["Si"], [[0, 0, 0]]),
     "Cu": ("Fm-3m", Lattice.cubic(3.61), ["Cu"], [[0, 0, 0]]),
     "W": ("Im-3m", Lattice.cubic(3.165), ["W"], [[0, 0, 0]]),
     "Mg": ("P6_3/mmc", Lattice.hexagonal(3.209, 5.211), ["Mg"], [[1 / 3, 2 / 3, 0.25]]),
@@ -152,7 +152,7 @@ def test_arrangements_are_the_same_up_to_translation_and_inversion():
     numbers, coords = np.array([12, 12, 8, 8, 8]), rng.random((5, 3))
     structure = BlockStructure(lattice, numbers, coords, (1, 1, 2))
     order = rng.permutation(5)
-    moved = BlockStructure(lattice, numbers[order], (coords + [0.3, 0.9, -0.4])[order], (2, 1, 1))
+    moved = BlockStructure(lattice, numbers[order], (coords + np.array([0.3, 0.9, -0.4]))[order], (2, 1, 1))
     assert same_arrangement(structure, moved)
     assert same_arrangement(structure, BlockStructure(lattice, numbers, 0.1 - coords, (1, 1, 1)))
     shifted = coords.copy()

@@ -1,0 +1,236 @@
+"""The command line as a user meets it: processes, exit codes, files."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fuse_flows.store.connection import write_jobflow_file, write_launchpad_file
+from fuse_flows.store.queries import candidates
+
+pytestmark = pytest.mark.mongo
+
+FAST = """
+formula: Cu3Au
+max_atoms: 4
+generator: {initial_structures: 4}
+stop: {max_structures: 10}
+tiers: [{calculator: emt, max_steps: 40, fmax: 0.2, smax: 2}]
+"""
+
+
+def command(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "fuse_flows.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    """Run everything where no my_launchpad.yaml lies about."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(name="config_file")
+def _config_file(tmp_path):
+    path = tmp_path / "fast.yaml"
+    path.write_text(FAST)
+    return path
+
+
+def sequence(connection, search_id):
+    return [(d["candidate_id"], d["energy_per_atom"], d["accepted"]) for d in candidates(connection, search_id)]
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["run", "Xx2"], "formula"),
+        (["run", "Sr0.5TiO3"], "formula"),
+        (["run", ""], "formula"),
+        (["run", "SrTiO3", "--max-atoms", 4], "max_atoms"),
+        (["run", "SrTiO3", "--calculator", "no-such-potential"], "tiers.calculator"),
+        (["run", "SrTiO3", "--calculator", "emt"], "tiers.calculator"),
+        (["run", "SrTiO3", "--config", "missing.yaml"], "config"),
+        (["workflow", "MgO", "-o", "wf.txt"], "output"),
+        (["config", "show", "MgO", "--config", "typo.yaml"], "max_atom"),
+        (["results", "SrTiO3"], "search"),
+        (["resume", "SrTiO3"], "search"),
+    ],
+)
+def test_bad_input_is_one_line_and_submits_nothing(connection, tmp_path, words, field):
+    (tmp_path / "typo.yaml").write_text("max_atom: 3\n")
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {field}: ")
+    assert done.stderr.count("\n") == 1
+    assert connection.launchpad.fireworks.count_documents({}) == 0
+    assert not list(tmp_path.glob("wf*"))
+
+
+def test_unreachable_database_is_one_line(tmp_path):
+    file = tmp_path / "my_launchpad.yaml"
+    file.write_text("host: mongodb://127.0.0.1:1/fuse_flows\nname: fuse_flows\nuri_mode: true\n")
+    begun = time.monotonic()
+    done = command("status", "-l", file)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert str(file) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert time.monotonic() - begun < 60
+
+
+def test_help_does_not_load_heavy_libraries():
+    code = (
+        "import sys; import fuse_flows.cli.app; "
+        "print({'torch', 'pymatgen', 'fireworks', 'jobflow', 'pymongo', 'ase', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    assert command("--help").returncode == 0
+
+
+def test_config_show_prints_a_file_that_run_accepts(tmp_path):
+    done = command("config", "show", "SrTiO3", "--max-atoms", 15)
+    path = tmp_path / "search.yaml"
+    path.write_text(done.stdout)
+    assert yaml.safe_load(done.stdout)["max_atoms"] == 15
+    assert command("config", "show", "SrTiO3", "-c", path).stdout == done.stdout
+
+
+def test_run_writes_results_and_runs_once(connection, config_file, tmp_path):
+    out = tmp_path / "out"
+    done = command("run", "Cu3Au", "-c", config_file, "--workers", 1, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "submitted" in done.stdout
+    assert "max_structures reached" in done.stdout
+    with (out / "energies.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["number"]) for row in rows] == list(range(1, 11))
+    assert (out / "energies.png").stat().st_size > 5000
+    relaxed = [row for row in rows if row["outcome"] == "CONVERGED"]
+    assert len(list((out / "best").glob("*.cif"))) == min(10, len(relaxed)) > 0
+    (search_id,) = {document["search_id"] for document in candidates(connection, _only_search(connection))}
+
+    best = json.loads(command("results", "Cu3Au", "--top", 1, "--json").stdout)[0]
+    assert best["energy_per_atom"] == min(float(row["energy_per_atom"]) for row in relaxed)
+    view = connection.launchpad.db["fuse_candidates"]
+    query = {"formula": "Cu3Au", "outcome": "CONVERGED"}
+    assert view.find_one(query, sort=[("energy_per_atom", 1)])["candidate_id"] == best["candidate_id"]
+
+    before = sequence(connection, search_id)
+    again = command("run", "Cu3Au", "-c", config_file, "--workers", 1, "-o", out)
+    assert again.returncode == 0
+    assert "finished" in again.stdout
+    assert sequence(connection, search_id) == before
+    status = command("status", search_id).stdout
+    assert "10 of 10" in status
+    assert "COMPLETED" in status
+    assert search_id in command("status").stdout
+
+
+def _only_search(connection):
+    (search_id,) = connection.outputs.distinct("metadata.search_id")
+    return search_id
+
+
+def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tmp_path):
+    undisturbed = connection_factory()
+    assert command("run", "Cu3Au", "-c", config_file, "--workers", 1, "-o", tmp_path / "a").returncode == 0
+    search_id = _only_search(undisturbed)
+
+    connection = connection_factory()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "fuse_flows.cli",
+            "run",
+            "Cu3Au",
+            "-c",
+            config_file,
+            "--workers",
+            "2",
+            "-o",
+            tmp_path / "b",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    deadline = time.monotonic() + 90
+    while len(candidates(connection, search_id)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert f"fuse-flows resume {search_id}" in output
+    assert 2 <= len(candidates(connection, search_id)) < 10
+    done = command("resume", "Cu3Au", "--workers", 1, "-o", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    assert sequence(connection, search_id) == sequence(undisturbed, search_id)
+
+
+def test_lpad_and_rlaunch_run_the_same_search(connection_factory, config_file, tmp_path):
+    undisturbed = connection_factory()
+    assert command("run", "Cu3Au", "-c", config_file, "--workers", 1, "-o", tmp_path / "a").returncode == 0
+    search_id = _only_search(undisturbed)
+
+    connection = connection_factory()
+    launchpad, jobflow = tmp_path / "my_launchpad.yaml", tmp_path / "jobflow.yaml"
+    write_launchpad_file(connection, launchpad)
+    write_jobflow_file(connection, jobflow)
+    fw_config = Path(__file__).parents[2] / "fw_configs" / "FW_config.yaml"
+    environment = os.environ | {"FW_CONFIG_FILE": str(fw_config), "JOBFLOW_CONFIG_FILE": str(jobflow)}
+    assert command("workflow", "Cu3Au", "-c", config_file, "-o", "wf.yaml", cwd=tmp_path).returncode == 0
+    scripts = Path(sys.executable).parent
+    for words in (["lpad", "-l", launchpad, "add", "wf.yaml"], ["rlaunch", "-l", launchpad, "rapidfire"]):
+        subprocess.run(
+            [scripts / words[0], *words[1:]],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
+    assert sequence(connection, search_id) == sequence(undisturbed, search_id)
+    assert connection.launchpad.fireworks.distinct("state") == ["COMPLETED"]
+
+
+@pytest.mark.usefixtures("connection")
+def test_check_reports_packages_engines_files_and_stores():
+    done = command("check", "-l", os.devnull)
+    assert done.returncode == 2
+    done = command("check")
+    assert done.returncode == 0, done.stderr
+    for word in ("fireworks", "chgnet", "jobflow", "LaunchPad workflows", "JobStore data"):
+        assert word in done.stdout
+    assert "failed" not in done.stdout
+
+
+def test_embedded_database_starts_stops_and_keeps_its_data(free_port, tmp_path, config_file):
+    environment = os.environ | {"FUSE_FLOWS_DATA_DIR": str(tmp_path / "data"), "FUSE_FLOWS_DB_PORT": str(free_port())}
+    try:
+        assert "is running" in command("db", "start", env=environment).stdout
+        assert command("init", cwd=tmp_path, env=environment).returncode == 0
+        assert yaml.safe_load((tmp_path / "my_launchpad.yaml").read_text())["uri_mode"] is True
+        out = ["--workers", "1", "-o", str(tmp_path / "out")]
+        assert command("run", "Cu3Au", "-c", config_file, *out, env=environment).returncode == 0
+        assert "is not running" in command("db", "stop", env=environment).stdout
+        assert "is not running" in command("db", "status", env=environment).stdout
+        assert len(json.loads(command("results", "Cu3Au", "--json", env=environment).stdout)) > 1
+        assert "is running" in command("db", "status", env=environment).stdout
+    finally:
+        command("db", "stop", env=environment)

@@ -1,0 +1,117 @@
+"""Fixtures for the whole suite: a real mongod, fresh databases on it, and a wall around the user's own set-up."""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from fuse_flows.settings import settings
+from fuse_flows.store.server import EmbeddedServer
+
+USER_VARIABLES = ("FW_CONFIG_FILE", "JOBFLOW_CONFIG_FILE", "FUSE_FLOWS_LAUNCHPAD", "FUSE_FLOWS_DB_NAME")
+
+
+def pytest_configure(config):
+    """Hide ``~/.fireworks`` and ``~/.jobflow.yaml``, which both libraries read as soon as they are imported."""
+    home = tempfile.mkdtemp(prefix="fuse-flows-home-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # caches of fonts and models may stay
+    os.environ["HOME"] = home
+    os.environ["FUSE_FLOWS_DATA_DIR"] = str(Path(home) / "data")
+    for name in USER_VARIABLES:
+        os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "mongo_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.mongo)
+
+
+@pytest.fixture(autouse=True)
+def _own_set_up(tmp_path_factory, tmp_path, monkeypatch):
+    """Keep settings, data and configuration files of the user, and those in the working directory, out of a test."""
+    monkeypatch.chdir(tmp_path)
+    if "fireworks.fw_config" in sys.modules:
+        for name in ("LAUNCHPAD_LOC", "FWORKER_LOC", "QUEUEADAPTER_LOC"):
+            monkeypatch.setattr(sys.modules["fireworks.fw_config"], name, None)
+    for name in USER_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FUSE_FLOWS_DATA_DIR", str(tmp_path_factory.getbasetemp() / "no-data"))
+    monkeypatch.setenv("FUSE_FLOWS_DB_PORT", "27999")  # nothing listens there
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_outputs_in_memory():
+    """Fail a test whose jobs wrote to jobflow's default store, where outputs are lost with the process."""
+    yield
+    if "jobflow" not in sys.modules:
+        return
+    from jobflow import SETTINGS
+    from maggma.stores import MemoryStore
+
+    store = SETTINGS.JOB_STORE.docs_store
+    if isinstance(store, MemoryStore) and store._coll is not None and store.count():
+        store.remove_docs({})
+        pytest.fail("jobs stored their outputs in jobflow's default MemoryStore; use the connection's jobstore")
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """Return a function that names a port on which nothing listens."""
+
+    def find():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def mongo_server(tmp_path_factory, free_port):
+    """Return a running mongod of this test process."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("data") / "mongodb", free_port())
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(server.data_dir)
+
+
+@pytest.fixture
+def connection_factory(mongo_server, monkeypatch):
+    """Return a function that makes a fresh database; ``connect()``, here and in processes, finds the newest one."""
+    from fuse_flows.store.connection import connect_server
+    from fuse_flows.store.setup import ensure_indexes
+
+    made = []
+
+    def make():
+        server = replace(mongo_server, db_name=f"test_{uuid4().hex[:12]}")
+        monkeypatch.setenv("FUSE_FLOWS_DATA_DIR", str(server.data_dir.parent))
+        monkeypatch.setenv("FUSE_FLOWS_DB_PORT", str(server.port))
+        monkeypatch.setenv("FUSE_FLOWS_DB_NAME", server.db_name)
+        settings.cache_clear()
+        made.append(connect_server(server))
+        ensure_indexes(made[-1])
+        return made[-1]
+
+    yield make
+    for connection in made:
+        connection.database.client.drop_database(connection.database.name)
+        connection.close()
+
+
+@pytest.fixture
+def connection(connection_factory):
+    """Return a connection to a fresh database with its indexes."""
+    return connection_factory()
