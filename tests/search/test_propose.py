@@ -1,0 +1,101 @@
+"""Proposals are reproducible, keep the composition, and tell how they were made."""
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from fuse_flows.config import MoveName, SearchConfig
+from fuse_flows.search.judge import Evaluation, start
+from fuse_flows.search.propose import propose, propose_initial, rattled
+
+ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def config(**changes):
+    return SearchConfig(formula="MgO", max_atoms=16, **changes)
+
+
+def state_at(structure, search):
+    evaluation = Evaluation("parent", 0, 0, "CONVERGED", -6.0, len(structure), structure.as_dict())
+    return start(search, [evaluation])
+
+
+def is_rocksalt_composition(structure):
+    amounts = structure.composition.as_dict()
+    return amounts["Mg"] == amounts["O"] == len(structure) / 2
+
+
+def test_initial_structures_do_not_depend_on_one_another():
+    search = config(seed=4)
+    alone = propose_initial(search, 7)
+    series = [propose_initial(search, index) for index in range(9)]
+    assert series[7] == alone
+    assert len({proposal.candidate_id for proposal in series}) == 9
+    assert len({tuple(np.round(proposal.structure.lattice.abc, 6)) for proposal in series}) > 3
+
+
+def test_initial_structures_respect_their_own_limit():
+    search = config(generator={"initial_max_atoms": 4})
+    sizes = {len(propose_initial(search, index).structure) for index in range(20)}
+    assert sizes == {2, 4}
+
+
+@pytest.mark.parametrize("name", list(MoveName))
+def test_each_move_keeps_the_composition_and_is_reproducible(name):
+    search = config(moves={"weights": {name: 1}}, seed=3)
+    state = state_at(ROCKSALT, search)
+    proposal = propose(state, search)
+    assert proposal == propose(state, search)
+    if proposal.structure is None:
+        assert proposal.failures[0][0] == name
+        assert proposal.reason
+        return
+    assert proposal.move == name
+    assert proposal.parent_id == "parent"
+    assert proposal.step == 1
+    assert is_rocksalt_composition(proposal.structure)
+    assert len(proposal.structure) <= 16
+
+
+def test_impossible_moves_are_replaced_and_recorded():
+    copper = Structure(Lattice.cubic(2.6), ["Cu"], [[0, 0, 0]])
+    weights = {MoveName.SWAP_ATOMS: 1e6, MoveName.PERMUTE_ALL_ATOMS: 1e6, MoveName.NEW_STRUCTURE_MAXIMUM_SIZE: 1e-6}
+    search = SearchConfig(formula="Cu", max_atoms=8, moves={"weights": weights})
+    proposal = propose(state_at(copper, search), search)
+    assert proposal.move == MoveName.NEW_STRUCTURE_MAXIMUM_SIZE
+    assert {name for name, _ in proposal.failures} == {MoveName.SWAP_ATOMS, MoveName.PERMUTE_ALL_ATOMS}
+    assert all(reason for _, reason in proposal.failures)
+
+
+def test_no_possible_move_is_recorded_and_not_raised():
+    copper = Structure(Lattice.cubic(2.6), ["Cu"], [[0, 0, 0]])
+    search = SearchConfig(formula="Cu", max_atoms=8, moves={"weights": {MoveName.SWAP_ATOMS: 1}})
+    proposal = propose(state_at(copper, search), search)
+    assert proposal.structure is None
+    assert proposal.reason == "no move is possible"
+
+
+def test_without_any_success_the_assembler_goes_on():
+    search = config()
+    state = start(search, [Evaluation("bad", 0, 0, "TOO_CLOSE")])
+    proposal = propose(state, search)
+    assert (proposal.source, proposal.move, proposal.step) == ("random", None, 1)
+    assert proposal.structure is not None
+
+
+def test_impossible_assembly_is_recorded_and_not_raised():
+    search = config(checks={"min_distance": 9.0}, generator={"attempts": 30})
+    proposal = propose_initial(search, 0)
+    assert proposal.structure is None
+    assert "no acceptable random structure" in proposal.reason
+
+
+def test_rattle_moves_every_atom_by_the_deviation():
+    supercell = ROCKSALT * (3, 3, 3)
+    moved = rattled(supercell, 0.05, np.random.default_rng(1))
+    shifts = moved.frac_coords - supercell.frac_coords
+    shifts = supercell.lattice.get_cartesian_coords(shifts - np.round(shifts))
+    assert moved.species == supercell.species
+    assert shifts.std() == pytest.approx(0.05, rel=0.1)
+    assert (np.abs(shifts).max(axis=1) > 0).all()
+    assert rattled(supercell, 0, np.random.default_rng(1)) is supercell
