@@ -1,6 +1,12 @@
 """Fixtures for the whole suite: a real mongod, fresh databases on it, and a wall around the user's own set-up."""
 
 import os
+
+# before numpy and torch are loaded: more than one thread per process makes everything many times slower
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import shutil
 import socket
 import sys

@@ -43,7 +43,7 @@ def check(launchpad: LaunchPadFile = None) -> None:
     for name, version in _packages().items():
         console.print(f"{name:<24} {version or 'not installed'}")
     for name, state in engines().items():
-        console.print(f"{name:<24} {state}")
+        console.print(f"calculator {name:<13} {state}")
     for name, file in config_sources():
         console.print(f"{name:<24} {file}")
     rows = table("what", "state", "detail")

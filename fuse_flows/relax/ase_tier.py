@@ -122,10 +122,7 @@ class AseRelaxer:
         if hasattr(self.calculator, "reset"):
             self.calculator.reset()
         atoms.calc = self.calculator
-        end = self._loop(atoms, start)
-        if end.state is not None and end.verdict.outcome in _WITH_ENERGY:
-            verdict = check_contacts(self.tier, end.state.cell, end.state.frac_coords)
-        return end if verdict is None else _End(verdict, end.state, end.steps)
+        return self._loop(atoms, start)
 
     def _loop(self, atoms: Atoms, start: float) -> _End:
         """Step until something ends the relaxation."""

@@ -112,6 +112,28 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
         raise ConfigError(_FIELD, msg)
 
 
+def engines() -> dict[str, str]:
+    """Say which calculators can be used here, without importing any of the heavy packages.
+
+    Returns
+    -------
+    dict
+        Name of the calculator to ``available``, or to what is missing; the force fields of atomate2 that are not
+        installed are left out.
+    """
+    states = {}
+    for name in (*_OWN, *_MLFF_PACKAGES):
+        try:
+            _check_installed(name if name in _OWN else f"mlff:{name}", name)
+        except MissingExtraError as error:
+            states[name] = str(error)
+        except ConfigError:
+            continue
+        else:
+            states[name] = "available"
+    return states
+
+
 def cutoff(calculator: Any) -> float | None:
     """Radius beyond which a calculator sees no neighbour.
 

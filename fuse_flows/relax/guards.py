@@ -115,7 +115,8 @@ def check_geometry(
     Parameters
     ----------
     tier
-        Its ``max_volume_change`` is the limit.
+        Its ``max_volume_change`` and ``min_distance`` are the limits. Atoms that came too close do not part again:
+        machine-learned potentials attract them, and the steps that follow are wasted.
     cutoff
         The model's own cut-off, A, or None.
     lattice, frac_coords
@@ -126,14 +127,14 @@ def check_geometry(
     Returns
     -------
     Verdict or None
-        ``EXPLODED`` or ``ISOLATED_ATOMS``, or None if all is well.
+        ``EXPLODED``, ``TOO_CLOSE`` or ``ISOLATED_ATOMS``, or None if all is well.
     """
     if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
         return Verdict(Outcome.EXPLODED, "positions or cell are not finite")
     factor = volume_factor(lattice, reference)
     if factor > tier.max_volume_change:
         return Verdict(Outcome.EXPLODED, f"volume changed by a factor of {factor:.3g}")
-    return check_isolated(cutoff, lattice, frac_coords)
+    return check_contacts(tier, lattice, frac_coords) or check_isolated(cutoff, lattice, frac_coords)
 
 
 def check_numbers(energy: float, forces: np.ndarray, stress: np.ndarray | None) -> Verdict | None:
