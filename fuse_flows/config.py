@@ -140,15 +140,15 @@ class TierConfig(_Section):
         "the import path of an ASE calculator ('package.module:Class').",
     )
     calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
-    optimizer: Literal["FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field("FIRE", description="Optimiser of ASE.")
+    optimizer: Literal["FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field(
+        "BFGSLineSearch", description="Optimiser of ASE."
+    )
     relax_cell: bool = Field(True, description="Relax the cell along with the positions.")
     fmax: float = Field(0.05, gt=0, description="Converged when no force exceeds this, eV/A.")
     smax: float = Field(0.5, gt=0, description="Converged when no component of the stress exceeds this, GPa.")
-    max_steps: int = Field(500, ge=1, description="Steps of the optimiser.")
+    max_steps: int = Field(300, ge=1, description="Steps of the optimiser.")
     time_limit: float = Field(600.0, gt=0, description="Seconds for one structure.")
-    min_distance: float = Field(
-        0.6, gt=0, description="Shortest contact before and after the relaxation, as it may be (angstrom)."
-    )
+    min_distance: float = Field(0.7, gt=0, description="Shortest contact at any time of the relaxation, angstrom.")
     max_volume_change: float = Field(
         5.0, gt=1, description="Exploded when the volume grows, or shrinks, by more than this factor."
     )

@@ -23,6 +23,7 @@ def status(
     launchpad: LaunchPadFile = None,
 ) -> None:
     """Show all searches, or one of them in detail."""
+    from fuse_flows.errors import DatabaseError
     from fuse_flows.store.connection import connect
     from fuse_flows.store.queries import find_search, search_ids
     from fuse_flows.store.searches import search_document
@@ -33,7 +34,11 @@ def status(
         return
     rows = table("search", "status", "structures", "best (eV/atom)", "outcomes")
     for known in search_ids(connection):
-        document = search_document(connection, known.search_id)
+        try:
+            document = search_document(connection, known.search_id)
+        except DatabaseError:
+            rows.add_row(known.search_id, "configuration lost", str(known.n_candidates), "", "")
+            continue
         rows.add_row(
             known.search_id,
             document.status,

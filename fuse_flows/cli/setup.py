@@ -14,23 +14,23 @@ config_app = typer.Typer(name="config", help="Show the configuration of a search
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to write my_launchpad.yaml.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Where to write the files.")] = Path(),
     launchpad: LaunchPadFile = None,
 ) -> None:
-    """Prepare the database: indexes, the view of candidates, and a my_launchpad.yaml for lpad and rlaunch."""
-    from fuse_flows.store.connection import connect, write_launchpad_file
+    """Prepare the database (indexes, the view of candidates); write a my_launchpad.yaml and a jobflow.yaml for it."""
+    from fuse_flows.store.connection import connect, write_jobflow_file, write_launchpad_file
     from fuse_flows.store.setup import ensure_indexes
 
     connection = connect(launchpad)
     ensure_indexes(connection)
     console.print(f"database {connection.uri}: indexes and the view fuse_candidates are there")
-    if launchpad is None:
-        path = folder / "my_launchpad.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, write in (("my_launchpad.yaml", write_launchpad_file), ("jobflow.yaml", write_jobflow_file)):
+        path = folder / name
         if path.exists():
             console.print(f"left {path} as it is")
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_launchpad_file(connection, path)
+            write(connection, path)
             console.print(f"wrote {path}")
 
 

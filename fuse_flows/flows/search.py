@@ -59,11 +59,10 @@ class SearchMaker(Maker):
             members = f"structure {first + 1}" if last == first + 1 else f"structures {first + 1}-{last}"
             population = relax_initial_structures(values, first, last)
             population.name = f"relax initial {members} of {self.config.formula}"
-            jobs.append(population)
+            jobs.append(describe(population, self.config, walker=0, segment=0, place=members))
         beginning = begin_walk(values, [population.output for population in jobs])
         beginning.name = f"begin the walk of {self.config.formula}"
-        for new in [*jobs, beginning]:
-            describe(new, self.config, walker=0, segment=0)
+        describe(beginning, self.config, walker=0, segment=0, place="beginning")
         return Flow([*jobs, beginning], output=beginning.output, name=f"{self.name} of {self.config.formula}")
 
     def workflow(self) -> Workflow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
 
 from jobflow import CURRENT_JOB, Job, JobConfig, job
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fuse_flows.config import SearchConfig
+
+_NAMESPACE = UUID("5f0f1a52-6d0c-5a5e-9c1e-0d2f6b6f7a11")
 
 
 def search_job(function: Callable[..., Any]) -> Callable[..., Job]:
@@ -23,8 +26,11 @@ def search_job(function: Callable[..., Any]) -> Callable[..., Job]:
     return job(function, config=JobConfig(expose_store=True, resolve_references=False))
 
 
-def describe(new: Job, config: SearchConfig, walker: int, segment: int) -> Job:
-    """Set the metadata by which a job is found in ``fireworks``, ``workflows`` and the JobStore.
+def describe(new: Job, config: SearchConfig, *, walker: int, segment: int, place: str) -> Job:
+    """Set the identifier of a job, and the metadata by which it is found in LaunchPad and JobStore.
+
+    The identifier follows from the place in the search: should the same search be submitted again, after its LaunchPad
+    was reset say, then its jobs find the outputs they stored before and compute nothing twice.
 
     Parameters
     ----------
@@ -36,12 +42,15 @@ def describe(new: Job, config: SearchConfig, walker: int, segment: int) -> Job:
         The walker it works for.
     segment
         First step of its segment; 0 for the first population.
+    place
+        What the job does, in words that no other new job of the walker has.
 
     Returns
     -------
     Job
         The same job; jobs that it adds later inherit the metadata.
     """
+    new.set_uuid(str(uuid5(_NAMESPACE, f"{config.search_id}/{walker}/{place}")))
     metadata = {"search_id": config.search_id, "formula": config.formula, "walker": walker, "segment": segment}
     new.update_metadata(metadata, dynamic=True)
     return new

@@ -120,8 +120,9 @@ def first_job_of_segment(config: SearchConfig, state: SearchState, previous: tup
         Its key holds search, walker and step, so that no two segments go on from the same step.
     """
     following = _step_job(config, state, previous, jobs_left=config.execution.jobs_per_segment - 1)
-    describe(following, config, state.walker, segment=state.step + 1)
-    return Segment(following, key=f"{config.search_id}/{state.walker}/{state.step + 1}")
+    first = state.step + 1
+    describe(following, config, walker=state.walker, segment=first, place=f"from step {first}")
+    return Segment(following, key=f"{config.search_id}/{state.walker}/{first}")
 
 
 def _go_on(
@@ -135,7 +136,13 @@ def _go_on(
 ) -> Response:
     """Store a step and continue with the next job, the next segment, or not at all."""
     document = StepDoc(
-        kind=kind, search_id=config.search_id, walker=walker, step=state.step, candidates=candidates, state=state
+        kind=kind,
+        search_id=config.search_id,
+        walker=walker,
+        step=state.step,
+        candidates=candidates,
+        state=state,
+        config=config.model_dump(mode="json") if kind == "start" else None,
     )
     output = to_mongo(document)
     this = (CURRENT_JOB.job.uuid, CURRENT_JOB.job.index)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _FIELD = "tiers.calculator"
 _OWN = ("chgnet", "emt", "lj", "buckingham")
 
+_CHGNET_MODELS = ("0.3.0", "0.2.0", "r2scan")
+
 #: Elements up to plutonium for which CHGNet's training data (MPtrj) have no structure.
 _NOT_IN_CHGNET = frozenset({"Po", "At", "Rn", "Fr", "Ra"})
 
@@ -85,13 +87,17 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
     Raises
     ------
     ConfigError
-        If the name is unknown, the keywords are no JSON, or the potential lacks an element.
+        If the name is unknown, the keywords are refused, or the potential lacks an element.
     MissingExtraError
         If the package of an extra is not installed.
     """
     kind = _kind(tier.calculator)
-    _json_kwargs(tier)
+    kwargs_json = _json_kwargs(tier)
     _check_installed(kind, tier.calculator)
+    if kind == "chgnet":
+        _check_chgnet_kwargs(tier.calculator_kwargs)
+    elif kind in _OWN:
+        _make(kind, tier.calculator, kwargs_json)
     wanted = set(elements)
     if kind == "chgnet":
         from pymatgen.core import Element
@@ -185,6 +191,17 @@ def _package_version(package: str) -> str:
     return str(getattr(sys.modules.get(package), "__version__", ""))
 
 
+def _check_chgnet_kwargs(kwargs: dict[str, Any]) -> None:
+    """Check what the calculator would refuse only after its model was loaded."""
+    field = "tiers.calculator_kwargs"
+    unknown = set(kwargs) - {"model_name", "use_device"}
+    if unknown:
+        raise ConfigError(field, f"chgnet does not know {', '.join(sorted(unknown))}; use model_name or use_device")
+    name = kwargs.get("model_name", "0.3.0")
+    if name not in _CHGNET_MODELS:
+        raise ConfigError(field, f"chgnet has no model {name!r}; use one of {', '.join(_CHGNET_MODELS)}")
+
+
 def _mlff_names() -> dict[str, str]:
     """Spellings of atomate2's force fields that have a package of their own, by the name in its enum."""
     from atomate2.forcefields.utils import MLFF
@@ -204,7 +221,7 @@ def _kind(name: str) -> str:
     module, separator, attribute = bare.rpartition(":" if ":" in bare else ".")
     if separator and module and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return f"path:{module}:{attribute}"
-    known = ", ".join([*_OWN, *sorted(set(mlff) - set(mlff.values()) | set(mlff.values()), key=str.lower)])
+    known = ", ".join([*_OWN, *sorted(mlff, key=str.lower)])
     msg = f"{name!r} is unknown; use one of {known}, or an import path such as package.module:Class"
     raise ConfigError(_FIELD, msg)
 
@@ -269,14 +286,10 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
         from fuse_flows.relax.chgnet import ChgnetCalculator
 
         return ChgnetCalculator(**kwargs)
-    if kind == "emt":
-        from ase.calculators.emt import EMT
+    if kind in {"emt", "lj"}:
+        from ase.calculators import emt, lj
 
-        return EMT(**kwargs)
-    if kind == "lj":
-        from ase.calculators.lj import LennardJones
-
-        return LennardJones(**kwargs)
+        return (emt.EMT if kind == "emt" else lj.LennardJones)(**kwargs)
     if kind == "buckingham":
         from fuse_flows.relax.buckingham import BuckinghamCalculator
 

@@ -28,6 +28,9 @@ class StepDoc(Document):
     step: int = Field(description="Last step that was judged; 0 once the first population is there.")
     candidates: list[dict[str, Any]] = Field(default_factory=list, description="One CandidateDoc per step.")
     state: SearchState = Field(description="State after the last step.")
+    config: dict[str, Any] | None = Field(
+        None, description="The SearchConfig; only in the document that begins a walk."
+    )
 
 
 class SearchDoc(Document):

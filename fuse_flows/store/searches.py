@@ -37,13 +37,17 @@ def search_config_of(connection: Connection, search_id: str, **changes: dict[str
     Raises
     ------
     DatabaseError
-        If the LaunchPad does not know the search.
+        If neither the LaunchPad nor the JobStore holds it.
     """
-    query = {"metadata.search_id": search_id, "metadata.config": {"$exists": True}}
-    found = connection.launchpad.workflows.find_one(query, {"metadata.config": 1})
-    if found is None:
-        raise DatabaseError(f"search: the LaunchPad at {connection.uri} has no workflow of {search_id}")
-    values = found["metadata"]["config"]
+    query = {"metadata.search_id": search_id}
+    submitted = connection.launchpad.workflows.find_one(query | {"metadata.config": {"$exists": True}})
+    begun = connection.outputs.find_one(query | {"output.kind": "start"}, {"output.config": 1})
+    if submitted is not None:
+        values = submitted["metadata"]["config"]
+    elif begun is not None:
+        values = begun["output"]["config"]
+    else:
+        raise DatabaseError(f"search: {connection.uri} has no configuration of {search_id}; was its LaunchPad reset?")
     return make_config(values | {section: values[section] | change for section, change in changes.items()})
 
 

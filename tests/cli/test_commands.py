@@ -183,7 +183,8 @@ def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tm
     assert sequence(connection, search_id) == sequence(undisturbed, search_id)
 
 
-def test_lpad_and_rlaunch_run_the_same_search(connection_factory, config_file, tmp_path):
+@pytest.mark.parametrize("has_jobflow_file", [True, False])
+def test_lpad_and_rlaunch_run_the_same_search(connection_factory, config_file, tmp_path, has_jobflow_file):
     undisturbed = connection_factory()
     assert command("run", "Cu3Au", "-c", config_file, "--workers", 1, "-o", tmp_path / "a").returncode == 0
     search_id = _only_search(undisturbed)
@@ -193,7 +194,9 @@ def test_lpad_and_rlaunch_run_the_same_search(connection_factory, config_file, t
     write_launchpad_file(connection, launchpad)
     write_jobflow_file(connection, jobflow)
     fw_config = Path(__file__).parents[2] / "fw_configs" / "FW_config.yaml"
-    environment = os.environ | {"FW_CONFIG_FILE": str(fw_config), "JOBFLOW_CONFIG_FILE": str(jobflow)}
+    environment = os.environ | {"FW_CONFIG_FILE": str(fw_config)}
+    if has_jobflow_file:
+        environment["JOBFLOW_CONFIG_FILE"] = str(jobflow)
     assert command("workflow", "Cu3Au", "-c", config_file, "-o", "wf.yaml", cwd=tmp_path).returncode == 0
     scripts = Path(sys.executable).parent
     for words in (["lpad", "-l", launchpad, "add", "wf.yaml"], ["rlaunch", "-l", launchpad, "rapidfire"]):
@@ -226,6 +229,7 @@ def test_embedded_database_starts_stops_and_keeps_its_data(free_port, tmp_path, 
         assert "is running" in command("db", "start", env=environment).stdout
         assert command("init", cwd=tmp_path, env=environment).returncode == 0
         assert yaml.safe_load((tmp_path / "my_launchpad.yaml").read_text())["uri_mode"] is True
+        assert "JOB_STORE" in yaml.safe_load((tmp_path / "jobflow.yaml").read_text())
         out = ["--workers", "1", "-o", str(tmp_path / "out")]
         assert command("run", "Cu3Au", "-c", config_file, *out, env=environment).returncode == 0
         assert "is not running" in command("db", "stop", env=environment).stdout

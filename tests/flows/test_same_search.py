@@ -112,3 +112,18 @@ def test_job_run_twice_changes_nothing(undisturbed, connection):
         connection.launchpad.rerun_fw(firework["fw_id"])
     work(connection, config.search_id)
     assert sequence(connection, config.search_id) == undisturbed
+
+
+def test_results_outlive_the_launchpad(connection):
+    config = emt_config(stop={"max_structures": INITIAL + 2})
+    found = run(connection, config)
+    connection.launchpad.reset("", require_password=False)
+    document = search_document(connection, config.search_id)
+    assert (document.status, document.n_structures) == ("finished", len(found))
+    assert document.config == config.model_dump(mode="json")
+    outputs = list(connection.outputs.find({}, {"output": 1}))
+    assert submit(connection, config) == "submitted"  # the LaunchPad has forgotten it, the JobStore has not
+    work(connection, config.search_id)
+    assert connection.launchpad.fireworks.distinct("state") == ["COMPLETED"]
+    assert sequence(connection, config.search_id) == found
+    assert [found["output"] for found in connection.outputs.find({})] == [stored["output"] for stored in outputs]

@@ -90,8 +90,14 @@ def test_keywords_must_be_json(value):
 
 
 def test_keywords_that_the_calculator_refuses():
-    with pytest.raises(ConfigError, match="cannot be made"):
-        make_calculator(tier("buckingham", colour="red"))
+    for call in (make_calculator, lambda t: check_calculator(t, ["Sr", "O"])):
+        with pytest.raises(ConfigError, match="cannot be made"):
+            call(tier("buckingham", colour="red"))
+    with pytest.raises(ConfigError, match="does not know modell"):
+        check_calculator(tier("chgnet", modell="0.3.0"), ["O"])
+    with pytest.raises(ConfigError, match=r"use one of 0\.3\.0"):
+        check_calculator(tier("chgnet", model_name="0.9"), ["O"])
+    check_calculator(tier("chgnet", model_name="r2scan"), ["O"])
 
 
 @pytest.mark.usefixtures("own_module")

@@ -40,7 +40,7 @@ def test_one_gradient_equals_the_stock_calculator(which, rocksalt, perovskite, c
     energy, forces, stress = stock(structure, capsys)
     assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-4)
     np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-4)
-    np.testing.assert_allclose(atoms.get_stress(voigt=False) / GPa, stress / GPa, atol=1e-3)
+    np.testing.assert_allclose(atoms.get_stress(voigt=False) / GPa, stress / GPa, atol=1e-4)
 
 
 def test_left_handed_cell_has_the_same_stress(rocksalt):
