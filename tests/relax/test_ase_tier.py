@@ -14,7 +14,7 @@ from fuse_flows.relax.base import Relaxer
 from fuse_flows.relax.cell import CellOptimizable
 from fuse_flows.relax.result import Outcome
 
-TIER = TierConfig(calculator="emt")
+TIER = TierConfig(calculator="emt", optimizer="FIRE")
 
 
 class Faulty(Calculator):
@@ -72,7 +72,7 @@ def test_copper_converges_with_every_optimiser(copper, optimizer, capfd, tmp_pat
 
 
 def test_energy_belongs_to_the_structure(copper):
-    relaxer = AseRelaxer(TierConfig(calculator="emt", max_steps=3))
+    relaxer = AseRelaxer(TierConfig(calculator="emt", max_steps=3, optimizer="FIRE"))
     result = relaxer.relax(copper())
     assert result.outcome is Outcome.NOT_CONVERGED
     assert result.steps == 3
@@ -95,7 +95,7 @@ def test_same_input_same_output_bitwise(copper):
 
 def test_stress_must_converge_too(copper):
     strained = copper(a=3.8, rattle=0.0)
-    fixed = AseRelaxer(TierConfig(calculator="emt", relax_cell=False)).relax(strained)
+    fixed = AseRelaxer(TierConfig(calculator="emt", relax_cell=False, optimizer="FIRE")).relax(strained)
     assert fixed.outcome is Outcome.CONVERGED
     assert fixed.steps == 0
     assert fixed.smax > 5.0
@@ -117,7 +117,7 @@ def test_too_close_before(copper):
 
 
 def test_too_close_on_the_way():
-    result = AseRelaxer(TierConfig(calculator="lj", min_distance=1.2)).relax(
+    result = AseRelaxer(TierConfig(calculator="lj", min_distance=1.2, optimizer="FIRE")).relax(
         Structure(Lattice.cubic(1.5), ["Ar"], [[0, 0, 0]])
     )
     assert result.outcome is Outcome.TOO_CLOSE
@@ -128,7 +128,7 @@ def test_too_close_on_the_way():
 
 def test_isolated_atoms_before():
     structure = Structure(Lattice.cubic(12.0), ["Ar", "Ar"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    result = AseRelaxer(TierConfig(calculator="lj")).relax(structure)
+    result = AseRelaxer(TierConfig(calculator="lj", optimizer="FIRE")).relax(structure)
     assert result.outcome is Outcome.ISOLATED_ATOMS
     assert "2 atoms" in result.reason
     assert result.energy is None
@@ -138,7 +138,7 @@ def test_explosion_keeps_the_last_good_structure(copper):
     def push(results):
         results["stress"] = np.array([-1.0, -1.0, -1.0, 0.0, 0.0, 0.0])
 
-    tier = TierConfig(calculator="emt", max_volume_change=1.5, smax=0.1)
+    tier = TierConfig(calculator="emt", max_volume_change=1.5, smax=0.1, optimizer="FIRE")
     result = AseRelaxer(tier, calculator=Faulty(push)).relax(copper(rattle=0.0))
     assert result.outcome is Outcome.EXPLODED
     assert "volume changed" in result.reason
@@ -158,7 +158,7 @@ def test_time_limit(copper):
     def wait(_results):
         time.sleep(0.02)
 
-    tier = TierConfig(calculator="emt", time_limit=0.05, fmax=1e-8, smax=1e-8)
+    tier = TierConfig(calculator="emt", time_limit=0.05, fmax=1e-8, smax=1e-8, optimizer="FIRE")
     result = AseRelaxer(tier, calculator=Faulty(wait)).relax(copper())
     assert result.outcome is Outcome.TIMED_OUT
     assert result.energy is not None
@@ -222,7 +222,9 @@ def test_calculator_without_stress(copper):
     result = AseRelaxer(TIER, calculator=NoStress()).relax(copper())
     assert result.outcome is Outcome.ENGINE_ERROR
     assert result.reason == "emt gives no stress; set tiers.relax_cell to false"
-    fixed = AseRelaxer(TierConfig(calculator="emt", relax_cell=False), calculator=NoStress()).relax(copper())
+    fixed = AseRelaxer(TierConfig(calculator="emt", relax_cell=False, optimizer="FIRE"), calculator=NoStress()).relax(
+        copper()
+    )
     assert fixed.outcome is Outcome.CONVERGED
     assert fixed.energy == 1.0
     assert fixed.smax is None

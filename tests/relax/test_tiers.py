@@ -6,7 +6,7 @@ from fuse_flows.config import TierConfig
 from fuse_flows.relax.result import Outcome
 from fuse_flows.relax.tiers import build_relaxer, relax_through
 
-ROUGH = TierConfig(calculator="emt", max_steps=2)
+ROUGH = TierConfig(calculator="emt", max_steps=2, optimizer="FIRE")
 FINE = TierConfig(calculator="emt", optimizer="BFGS", fmax=0.005, smax=0.05)
 
 
@@ -33,12 +33,12 @@ def test_last_tier_may_end_unconverged(copper):
 
 
 def test_equal_tiers_share_a_relaxer():
-    assert build_relaxer(ROUGH) is build_relaxer(TierConfig(calculator="emt", max_steps=2))
+    assert build_relaxer(ROUGH) is build_relaxer(TierConfig(calculator="emt", max_steps=2, optimizer="FIRE"))
     assert build_relaxer(ROUGH) is not build_relaxer(FINE)
 
 
 def test_short_oxide_relaxation(perovskite):
     structure = perovskite(4.1).perturb(0.2, seed=4)
-    (result,) = relax_through(structure, [TierConfig(calculator="buckingham")])
+    (result,) = relax_through(structure, [TierConfig(calculator="buckingham", optimizer="FIRE")])
     assert result.outcome is Outcome.CONVERGED
     assert result.energy_per_atom == pytest.approx(-31.519, abs=0.01)
