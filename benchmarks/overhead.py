@@ -59,7 +59,7 @@ def engine_seconds_per_step(config: SearchConfig) -> float:
     return (time.perf_counter() - begun) / state.step
 
 
-def launchpad_seconds(connection, config: SearchConfig) -> tuple[float, float]:  # noqa: ANN001
+def launchpad_seconds(connection, config: SearchConfig) -> tuple[float, float | None]:  # noqa: ANN001
     """Return seconds per step of the chain, and the last fifth over the first fifth."""
     submit(connection, config)
     work(connection, config.search_id)
@@ -75,7 +75,7 @@ def launchpad_seconds(connection, config: SearchConfig) -> tuple[float, float]: 
         return (part[-1][1] - part[0][1]) / (part[-1][0] - part[0][0])
 
     total = rate(points)
-    growth = rate(points[-fifth - 1 :]) / rate(points[: fifth + 1]) if len(points) > 2 * fifth else float("nan")
+    growth = rate(points[-fifth - 1 :]) / rate(points[: fifth + 1]) if len(points) > 2 * fifth else None
     return total, growth
 
 
@@ -107,12 +107,12 @@ def main() -> None:
                             "ms_per_step": round(1000 * total, 2),
                             "engine_ms_per_step": round(1000 * engine, 2),
                             "overhead_ms_per_step": round(1000 * (total - engine), 2),
-                            "growth": round(growth, 2),
+                            "growth": growth and round(growth, 2),
                         }
                     )
                     print(
                         f"{steps:6} {steps_per_job:8} {1000 * total:9.1f} {1000 * engine:13.1f} "
-                        f"{1000 * (total - engine):9.1f} {growth:7.2f}",
+                        f"{1000 * (total - engine):9.1f} {growth or '-':>7.4}",
                         flush=True,
                     )
         finally:

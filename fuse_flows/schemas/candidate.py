@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 from emmet.core.structure import StructureMetadata
@@ -152,6 +153,7 @@ def _space_groups(structure: Any) -> dict[str, Any]:
     """Return the space group at two tolerances; nothing where spglib finds none."""
     import spglib
 
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # it reports every tolerance it has to try to stderr
     cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
     loose = spglib.get_symmetry_dataset(cell, symprec=SYMPREC_LOOSE)
     tight = spglib.get_symmetry_dataset(cell, symprec=SYMPREC_TIGHT)

@@ -87,9 +87,9 @@ class FormulaUnit:
     @cached_property
     def mass(self) -> float:
         """Mass of one formula unit, amu."""
-        from pymatgen.core import Element
+        from ase.data import atomic_masses, atomic_numbers
 
-        return float(sum(n * float(Element(el).atomic_mass) for el, n in self.counts))
+        return float(sum(n * atomic_masses[atomic_numbers[el]] for el, n in self.counts))
 
     def oxidation_state(self, element: str) -> float | None:
         """Charge of an element (e), or None when the atoms are taken as neutral."""
