@@ -16,13 +16,20 @@ from fuse_flows.errors import ConfigError
 
 
 class MoveName(StrEnum):
-    """The moves of the search by name; :attr:`number` is their number in the FUSE2 paper (Section 2.2)."""
+    """The fourteen moves of the search, in the order of their numbers in the FUSE2 paper (Section 2.2)."""
 
     SWAP_ATOMS = "swap_atoms"
     ATOM_TO_VACANCY = "atom_to_vacancy"
+    PERMUTE_ATOMS = "permute_atoms"
+    PERMUTE_ATOMS_AND_VACANCIES = "permute_atoms_and_vacancies"
     PERMUTE_ALL_ATOMS = "permute_all_atoms"
+    PERMUTE_ALL_ATOMS_AND_VACANCIES = "permute_all_atoms_and_vacancies"
     SWAP_SUBMODULES = "swap_submodules"
+    SWAP_MODULES = "swap_modules"
     NEW_CELL_SHAPE = "new_cell_shape"
+    MUTATE_SUBMODULE = "mutate_submodule"
+    DOUBLE_CELL = "double_cell"
+    TRIPLE_CELL = "triple_cell"
     NEW_STRUCTURE_CURRENT_SIZE = "new_structure_current_size"
     NEW_STRUCTURE_MAXIMUM_SIZE = "new_structure_maximum_size"
 
@@ -32,15 +39,7 @@ class MoveName(StrEnum):
         return _MOVE_NUMBERS[self]
 
 
-_MOVE_NUMBERS = {
-    MoveName.SWAP_ATOMS: 1,
-    MoveName.ATOM_TO_VACANCY: 2,
-    MoveName.PERMUTE_ALL_ATOMS: 5,
-    MoveName.SWAP_SUBMODULES: 7,
-    MoveName.NEW_CELL_SHAPE: 9,
-    MoveName.NEW_STRUCTURE_CURRENT_SIZE: 13,
-    MoveName.NEW_STRUCTURE_MAXIMUM_SIZE: 14,
-}
+_MOVE_NUMBERS = {name: number for number, name in enumerate(MoveName, start=1)}
 
 MoveWeights = dict[MoveName, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 

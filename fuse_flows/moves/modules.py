@@ -1,4 +1,4 @@
-"""Moves of sub-modules: moves 7 and 9 of the FUSE2 paper, Section 2.2.
+"""Moves of sub-modules and modules: moves 7, 8 and 9 of the FUSE2 paper, Section 2.2.
 
 Sub-modules are cut from the relaxed structure and keep its block vectors, unless the shape of the cell is what changes.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from fuse_flows.config import MoveName
 from fuse_flows.errors import MoveFailed
 from fuse_flows.moves.base import first_success
-from fuse_flows.moves.repair import with_open_contacts
+from fuse_flows.moves.repair import with_open_contacts, with_open_joins
 from fuse_flows.structures.blocks import Block, BlockStructure
 from fuse_flows.structures.lattices import angle_factor, cell_vectors, draw_angles, shapes_with
 
@@ -30,6 +30,11 @@ _SAME_ANGLE = 5.0
 def has_two_blocks(structure: BlockStructure, context: MoveContext) -> str | None:  # noqa: ARG001 - a guard
     """Guard: two sub-modules are needed for an exchange."""
     return None if structure.n_blocks > 1 else "only one sub-module"
+
+
+def has_three_modules(structure: BlockStructure, context: MoveContext) -> str | None:  # noqa: ARG001 - a guard
+    """Guard: exchanging the only two modules is a translation."""
+    return None if structure.grid[2] > 2 else "fewer than three modules"
 
 
 def has_shape(structure: BlockStructure, context: MoveContext) -> str | None:
@@ -83,6 +88,43 @@ def _reference(block: Block, vectors: NDArray[np.float64]) -> NDArray[np.float64
     """Return the position (3,) of the atom next to the origin of its block, in units of the block vectors."""
     position: NDArray[np.float64] = block.frac_coords[np.linalg.norm(block.frac_coords @ vectors, axis=1).argmin()]
     return position
+
+
+def swap_modules(structure: BlockStructure, context: MoveContext, rng: np.random.Generator) -> BlockStructure:
+    """Move 8: exchange two modules, which are whole layers of sub-modules.
+
+    Parameters
+    ----------
+    structure
+        The relaxed structure.
+    context
+        Surroundings.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    BlockStructure
+        The new structure; modules are moved apart where contacts would else be too short.
+
+    Raises
+    ------
+    MoveFailed
+        If there are fewer than three modules, or no attempt gives another structure that passes the checks.
+    """
+    if (reason := has_three_modules(structure, context)) is not None:
+        raise MoveFailed(MoveName.SWAP_MODULES, reason)
+    blocks, (nx, ny, nz) = structure.blocks(), structure.grid
+
+    def attempt() -> BlockStructure | str:
+        one, other = rng.choice(nz, size=2, replace=False)
+        order = np.arange(nz)
+        order[[one, other]] = other, one
+        swapped = [blocks[i] for i in np.arange(nx * ny * nz).reshape(nz, nx * ny)[order].ravel()]
+        moved = BlockStructure.from_blocks(structure.lattice, structure.grid, swapped)
+        return with_open_joins(moved, context, axis=2, slabs=nz)
+
+    return first_success(MoveName.SWAP_MODULES, structure, context, attempt)
 
 
 def new_cell_shape(structure: BlockStructure, context: MoveContext, rng: np.random.Generator) -> BlockStructure:

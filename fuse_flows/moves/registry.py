@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fuse_flows.config import MoveName
-from fuse_flows.moves import atoms, fresh, modules
+from fuse_flows.moves import atoms, cells, fresh, modules, mutation, vacancies
 from fuse_flows.moves.base import Move
 
 if TYPE_CHECKING:
@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 
 _ALL = (
     Move(MoveName.SWAP_ATOMS, atoms.swap_atoms, atoms.has_two_elements),
-    Move(MoveName.ATOM_TO_VACANCY, atoms.atom_to_vacancy, atoms.has_two_atoms),
+    Move(MoveName.ATOM_TO_VACANCY, vacancies.atom_to_vacancy, vacancies.has_two_atoms),
+    Move(MoveName.PERMUTE_ATOMS, atoms.permute_atoms, atoms.has_atoms_to_permute),
+    Move(MoveName.PERMUTE_ATOMS_AND_VACANCIES, vacancies.permute_atoms_and_vacancies, vacancies.has_four_atoms),
     Move(MoveName.PERMUTE_ALL_ATOMS, atoms.permute_all_atoms, atoms.has_atoms_to_permute),
+    Move(
+        MoveName.PERMUTE_ALL_ATOMS_AND_VACANCIES, vacancies.permute_all_atoms_and_vacancies, vacancies.has_three_atoms
+    ),
     Move(MoveName.SWAP_SUBMODULES, modules.swap_submodules, modules.has_two_blocks),
+    Move(MoveName.SWAP_MODULES, modules.swap_modules, modules.has_three_modules),
     Move(MoveName.NEW_CELL_SHAPE, modules.new_cell_shape, modules.has_shape),
+    Move(MoveName.MUTATE_SUBMODULE, mutation.mutate_submodule, mutation.has_small_block),
+    Move(MoveName.DOUBLE_CELL, cells.double_cell, cells.can_be_doubled),
+    Move(MoveName.TRIPLE_CELL, cells.triple_cell, cells.can_be_tripled),
     Move(MoveName.NEW_STRUCTURE_CURRENT_SIZE, fresh.new_structure_current_size),
     Move(MoveName.NEW_STRUCTURE_MAXIMUM_SIZE, fresh.new_structure_maximum_size),
 )

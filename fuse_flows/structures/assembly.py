@@ -22,6 +22,7 @@ from fuse_flows.structures.lattices import (
     draw_angles,
     grids,
 )
+from fuse_flows.structures.motifs import SITES, SITES_PER_BLOCK
 from fuse_flows.structures.radii import module_edge
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
     from fuse_flows.structures.composition import FormulaUnit
 
-SITES_PER_BLOCK = 4
-_SITES = np.array([[0.0, 0.0, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.5], [0.0, 0.5, 0.5]])
 _SQUARE_OFFSETS = np.array([[0.0, 0.0], [0.5, 0.5]])
 _TRIANGULAR_OFFSETS = np.array([[0.0, 0.0], [1 / 3, 2 / 3], [2 / 3, 1 / 3]])
 _SIZES_TRIED = 10
@@ -207,5 +206,5 @@ def site_coordinates(grid: Grid, offsets: NDArray[np.float64]) -> NDArray[np.flo
     """
     origins = block_origins(grid).astype(np.float64)
     origins[:, :2] += np.repeat(offsets, grid[0] * grid[1], axis=0)
-    coords = origins[:, None, :] + _SITES[None, :, :]
+    coords = origins[:, None, :] + SITES[None, :, :]
     return coords.reshape(-1, 3) / np.array(grid)

@@ -147,6 +147,10 @@ class BlockStructure:
         """Vectors that span one sub-module, as rows, shape (3, 3), angstrom."""
         return self.lattice / np.array(self.grid, dtype=float)[:, None]
 
+    def block_index(self, frac_coords: ArrayLike) -> NDArray[np.int64]:
+        """Return the number of the sub-module that an atom at each point, shape (N, 3), would be in, shape (N,)."""
+        return _block_index(wrap(frac_coords), self.grid)
+
     def is_identical(self, other: BlockStructure) -> bool:
         """Tell whether two structures agree to the last bit, grid included."""
         return self.grid == other.grid and all(

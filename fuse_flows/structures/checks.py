@@ -57,16 +57,40 @@ def neighbour_pairs(
         Indices and distances (angstrom) of the pairs, shape (n_pairs,); each pair appears from both sides, and atoms
         that coincide appear with distance 0.
     """
+    first, second, _, distance = neighbour_vectors(lattice, frac_coords, cutoff)
+    return first, second, distance
+
+
+def neighbour_vectors(
+    lattice: ArrayLike, frac_coords: ArrayLike, cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """List the same pairs with the vectors between them.
+
+    Parameters
+    ----------
+    lattice
+        Lattice vectors as rows, shape (3, 3), angstrom.
+    frac_coords
+        Fractional coordinates, shape (N, 3).
+    cutoff
+        Largest distance, angstrom.
+
+    Returns
+    -------
+    first, second, vectors, distance
+        As :func:`neighbour_pairs`; the vectors (angstrom) lead from the first atom to the second, shape (n_pairs, 3).
+    """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    vectors = np.array(lattice, dtype=np.float64)
+    cell = np.array(lattice, dtype=np.float64)
     coords = np.asarray(frac_coords, dtype=np.float64)
-    points = np.ascontiguousarray((coords - np.floor(coords)) @ vectors)
+    points = np.ascontiguousarray((coords - np.floor(coords)) @ cell)
     first, second, offsets, distance = find_points_in_spheres(
-        points, points, float(cutoff), np.ones(3, dtype=np.int64), vectors
+        points, points, float(cutoff), np.ones(3, dtype=np.int64), cell
     )
     other = (first != second) | offsets.any(axis=1)
-    return first[other], second[other], distance[other]
+    first, second = first[other], second[other]
+    return first, second, points[second] - points[first] + offsets[other] @ cell, distance[other]
 
 
 def shortest_distance(lattice: ArrayLike, frac_coords: ArrayLike) -> float:
