@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fuse_flows.relax.threads import limit_threads
 from fuse_flows.relax.tiers import relax_through
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.candidate import CandidateDoc
 from fuse_flows.search.judge import Evaluation
-from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
@@ -31,7 +29,6 @@ def evaluate(proposal: Proposal, config: SearchConfig) -> dict[str, Any]:
     dict
         A :class:`.CandidateDoc`, without a verdict, as plain values.
     """
-    limit_threads(settings().threads)
     results = [] if proposal.structure is None else relax_through(proposal.structure, config.tiers)
     document = CandidateDoc.from_proposal(
         proposal,

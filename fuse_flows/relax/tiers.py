@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
 from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax.threads import limit_threads
+from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 def build_relaxer(tier: TierConfig) -> Relaxer:
     """Return the relaxer of a tier; equal tiers share one within a process, so models are loaded once.
+
+    The threads of the process are limited to ``FUSE_FLOWS_THREADS`` when a relaxer is made.
 
     Parameters
     ----------
@@ -42,7 +46,9 @@ def build_relaxer(tier: TierConfig) -> Relaxer:
 
 @cache
 def _build(tier_json: str) -> Relaxer:
-    return AseRelaxer(TierConfig.model_validate_json(tier_json))
+    relaxer = AseRelaxer(TierConfig.model_validate_json(tier_json))
+    limit_threads(settings().threads)  # now that the libraries of the calculator are loaded
+    return relaxer
 
 
 def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[RelaxResult]:
