@@ -183,8 +183,8 @@ def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tm
     assert sequence(connection, search_id) == sequence(undisturbed, search_id)
 
 
-@pytest.mark.parametrize("has_jobflow_file", [True, False])
-def test_lpad_and_rlaunch_run_the_same_search(connection_factory, config_file, tmp_path, has_jobflow_file):
+@pytest.mark.parametrize(("has_jobflow_file", "workers"), [(True, 1), (False, 2)])
+def test_lpad_and_rlaunch_run_the_same_search(connection_factory, config_file, tmp_path, has_jobflow_file, workers):
     undisturbed = connection_factory()
     assert command("run", "Cu3Au", "-c", config_file, "--workers", 1, "-o", tmp_path / "a").returncode == 0
     search_id = _only_search(undisturbed)
@@ -192,22 +192,18 @@ def test_lpad_and_rlaunch_run_the_same_search(connection_factory, config_file, t
     connection = connection_factory()
     launchpad, jobflow = tmp_path / "my_launchpad.yaml", tmp_path / "jobflow.yaml"
     write_launchpad_file(connection, launchpad)
-    write_jobflow_file(connection, jobflow)
     fw_config = Path(__file__).parents[2] / "fw_configs" / "FW_config.yaml"
     environment = os.environ | {"FW_CONFIG_FILE": str(fw_config)}
     if has_jobflow_file:
+        write_jobflow_file(connection, jobflow)
         environment["JOBFLOW_CONFIG_FILE"] = str(jobflow)
     assert command("workflow", "Cu3Au", "-c", config_file, "-o", "wf.yaml", cwd=tmp_path).returncode == 0
     scripts = Path(sys.executable).parent
-    for words in (["lpad", "-l", launchpad, "add", "wf.yaml"], ["rlaunch", "-l", launchpad, "rapidfire"]):
-        subprocess.run(
-            [scripts / words[0], *words[1:]],
-            cwd=tmp_path,
-            env=environment,
-            check=True,
-            capture_output=True,
-            timeout=300,
-        )
+    options = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([scripts / "lpad", "-l", launchpad, "add", "wf.yaml"], check=True, **options)
+    rlaunch = [scripts / "rlaunch", "-l", launchpad, "rapidfire"]
+    processes = [subprocess.Popen(rlaunch, **options) for _ in range(workers)]
+    assert [process.wait(timeout=300) for process in processes] == [0] * workers
     assert sequence(connection, search_id) == sequence(undisturbed, search_id)
     assert connection.launchpad.fireworks.distinct("state") == ["COMPLETED"]
 
