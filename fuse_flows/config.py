@@ -55,7 +55,7 @@ class GeneratorConfig(_Section):
 
     initial_structures: int = Field(25, ge=1, description="Structures in the first population.")
     initial_max_atoms: int | None = Field(
-        None, ge=1, description="Largest structure of the first population, in atoms; None: max_atoms."
+        None, ge=1, description="Largest assembled structure of the first population, in atoms; None: max_atoms."
     )
     vacancy_ratio: float = Field(4.0, ge=0, description="Largest number of vacant sites per atom.")
     max_axis: int = Field(40, ge=1, le=200, description="Largest number of sub-modules along one axis.")
@@ -64,6 +64,22 @@ class GeneratorConfig(_Section):
     )
     module_edge_scale: float = Field(1.0, gt=0, description="Factor on the edge that comes from the radii.")
     attempts: int = Field(1000, ge=1, description="Draws before the assembler gives one structure up.")
+
+
+class PoolConfig(_Section):
+    """Structures that are there before the search begins, for the first population and moves 13 and 14."""
+
+    structures: str | None = Field(
+        None, description="Folder of CIF, POSCAR or extended XYZ files, read once on submission; None: no pool."
+    )
+    rank: Literal["none", "energy"] = Field(
+        "none",
+        description="Order of the pool: by name, or by the energy the first tier gives the structures as they are.",
+    )
+    draw: Literal["uniform", "ranked"] = Field(
+        "uniform", description="Moves 13 and 14 draw any unused structure with equal chance, or the first one."
+    )
+    digest: str | None = Field(None, description="Hash of the structures; filled in when the folder is read.")
 
 
 class ChecksConfig(_Section):
@@ -180,6 +196,7 @@ class SearchConfig(_Section):
         0.05, ge=0, description="Standard deviation of a Gaussian displacement before each relaxation, angstrom."
     )
     generator: GeneratorConfig = GeneratorConfig()
+    pool: PoolConfig = PoolConfig()
     checks: ChecksConfig = ChecksConfig()
     moves: MovesConfig = MovesConfig()
     acceptance: AcceptanceConfig = AcceptanceConfig()
@@ -231,8 +248,15 @@ class SearchConfig(_Section):
 
     @property
     def search_id(self) -> str:
-        """Name of the search: the formula and a hash of everything that decides which structures it visits."""
-        identity = self.model_dump(mode="json", exclude={"stop", "execution"})
+        """Name of the search: the formula and a hash of everything that decides which structures it visits.
+
+        Of a pool its content counts and not its folder, so a search with a pool has its name once that has been read.
+        """
+        identity = self.model_dump(mode="json", exclude={"stop", "execution", "pool"})
+        if self.pool.digest is not None:
+            identity["pool"] = self.pool.model_dump(mode="json", exclude={"structures"})
+        elif self.pool.structures is not None:
+            raise ConfigError("pool.structures", "has not been read yet; fuse_flows.generators.files.read_pool does it")
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return f"{self.formula}-{digest[:10]}"
 

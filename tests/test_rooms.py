@@ -13,6 +13,7 @@ FLOORS = (
     ("errors", "settings"),
     ("config",),
     ("structures",),
+    ("generators",),
     ("moves",),
     ("search",),
     ("relax",),
@@ -24,7 +25,7 @@ FLOORS = (
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-PURE = ("structures", "moves", "search")
+PURE = ("structures", "generators", "moves", "search")
 FOREIGN = {"jobflow", "fireworks", "torch", "tensorflow", "pymongo", "maggma", "atomate2", "chgnet"}
 
 

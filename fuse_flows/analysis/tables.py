@@ -15,6 +15,7 @@ COLUMNS = (
     "step",
     "index",
     "source",
+    "origin",
     "move",
     "outcome",
     "energy_per_atom",
@@ -77,7 +78,7 @@ def best_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "space_group": doc["space_group"],
                 "space_group_number": doc["space_group_number"],
                 "density": doc["density"],
-                "origin": doc["move"] or doc["source"],
+                "origin": doc.get("origin") or doc["move"] or doc["source"],
                 "step": doc["step"],
             }
         )

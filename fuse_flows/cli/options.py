@@ -21,6 +21,9 @@ Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
     str | None, typer.Option(help="chgnet, emt, lj, buckingham, a force field of atomate2, or an import path.")
 ]
+Structures = Annotated[
+    Path | None, typer.Option(help="Folder of CIF, POSCAR or extended XYZ files to begin with and to draw from.")
+]
 Label = Annotated[str | None, typer.Option(help="Free text that makes this a search of its own.")]
 LaunchPadFile = Annotated[
     Path | None, typer.Option("--launchpad", "-l", help="A my_launchpad.yaml; default: the embedded MongoDB.")
@@ -37,6 +40,7 @@ def search_config(
     seed: int | None = None,
     calculator: str | None = None,
     label: str | None = None,
+    structures: Path | None = None,
 ) -> SearchConfig:
     """Put the options over the configuration file and check that the calculators can run.
 
@@ -48,7 +52,7 @@ def search_config(
         Formula of the search.
     config
         Configuration file.
-    max_structures, initial_structures, max_atoms, seed, calculator, label
+    max_structures, initial_structures, max_atoms, seed, calculator, label, structures
         Options; None where not given.
 
     Returns
@@ -65,6 +69,8 @@ def search_config(
     from fuse_flows.relax.calculators import check_calculator
 
     overrides: dict[str, Any] = {"formula": formula, "max_atoms": max_atoms, "seed": seed, "label": label}
+    if structures is not None:
+        overrides["pool"] = {"structures": str(structures)}
     if calculator is not None:
         overrides["tiers"] = [{"calculator": calculator}]
     if max_structures is not None:

@@ -25,12 +25,14 @@ def status(
     """Show all searches, or one of them in detail."""
     from fuse_flows.errors import DatabaseError
     from fuse_flows.store.connection import connect
+    from fuse_flows.store.pools import pool_summary
     from fuse_flows.store.queries import find_search, search_ids
     from fuse_flows.store.searches import search_document
 
     connection = connect(launchpad)
     if search is not None:
-        _print_search(search_document(connection, find_search(connection, search)))
+        found = search_document(connection, find_search(connection, search))
+        _print_search(found, pool_summary(connection, found.search_id))
         return
     rows = table("search", "status", "structures", "best (eV/atom)", "outcomes")
     for known in search_ids(connection):
@@ -116,11 +118,15 @@ def _print_best(best: list[dict[str, Any]], search_id: str) -> None:
     console.print(rows)
 
 
-def _print_search(search: Any) -> None:
+def _print_search(search: Any, pool: dict[str, Any] | None) -> None:
     console.print(f"[bold]{search.search_id}[/bold]: {search.status} {search.stop_reason or ''}")
     console.print(f"  structures  {search.n_structures} of {search.max_structures} ({_counts(search.outcomes)})")
     console.print(f"  jobs        {_counts(search.jobs)}")
     state = search.state
+    if pool is not None:
+        used = 0 if state is None else len(state.used_pool_members)
+        console.print(f"  pool        {used} of {pool['n_members']} used; files skipped: {_counts(pool['skipped'])}")
+        console.print(f"              dropped, as their energy cannot be computed: {_counts(pool['dropped'])}")
     if state is None:
         return
     if state.best is not None:

@@ -18,11 +18,13 @@ from fuse_flows.cli.options import (
     MaxAtoms,
     MaxStructures,
     Seed,
+    Structures,
     search_config,
 )
 
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
+    from fuse_flows.generators.files import FilePool
     from fuse_flows.store.connection import Connection
 
 
@@ -41,6 +43,7 @@ def run(
     seed: Seed = None,
     calculator: Calculator = None,
     label: Label = None,
+    structures: Structures = None,
     out: OutFolder = None,
     workers: Workers = None,
     launchpad: LaunchPadFile = None,
@@ -61,10 +64,12 @@ def run(
         seed=seed,
         calculator=calculator,
         label=label,
+        structures=structures,
     )
+    search, pool = _read_pool(search)
     connection = _connect(launchpad)
     console.print(f"search [bold]{search.search_id}[/bold] ({search.tiers[-1].calculator}) in {connection.uri}")
-    console.print(f"  {submit(connection, search)}")
+    console.print(f"  {submit(connection, search, pool)}")
     _run_to_end(connection, search, out, workers)
 
 
@@ -99,6 +104,7 @@ def workflow(
     seed: Seed = None,
     calculator: Calculator = None,
     label: Label = None,
+    structures: Structures = None,
 ) -> None:
     """Write the search of FORMULA as a FireWorks file for 'lpad add'."""
     from fuse_flows.errors import ConfigError
@@ -115,9 +121,11 @@ def workflow(
         seed=seed,
         calculator=calculator,
         label=label,
+        structures=structures,
     )
+    search, pool = _read_pool(search)
     try:
-        SearchMaker(search).workflow().to_file(str(output))
+        SearchMaker(search, pool).workflow().to_file(str(output))
     except OSError as error:
         raise ConfigError("output", f"{output} cannot be written ({error.strerror})") from error
     console.print(f"wrote {output} (search {search.search_id}); add it with: lpad -l my_launchpad.yaml add {output}")
@@ -129,6 +137,18 @@ def worker(search_id: Annotated[str, typer.Argument()], launchpad: LaunchPadFile
 
     launched = work(_connect(launchpad, fresh=False), search_id)
     console.print(f"ran {launched} jobs")
+
+
+def _read_pool(search: SearchConfig) -> tuple[SearchConfig, FilePool]:
+    """Read the folder of structures, if there is one, and tell what became of its files."""
+    from fuse_flows.generators.files import read_pool
+
+    resolved, pool = read_pool(search)
+    if search.pool.structures is not None:
+        console.print(f"{search.pool.structures}: {pool}", markup=False, highlight=False, soft_wrap=True)
+        if not pool.members:
+            console.print("none of the files can serve; the search goes on without them")
+    return resolved, pool
 
 
 def _connect(launchpad: Path | None, *, fresh: bool = True) -> Connection:

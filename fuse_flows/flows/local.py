@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fuse_flows.flows.search import SearchMaker
+from fuse_flows.generators.files import FilePool
 from fuse_flows.jobs.firetask import add_segment
 from fuse_flows.jobs.steps import first_job_of_segment
 from fuse_flows.relax.threads import thread_environment
@@ -42,7 +43,7 @@ PRINT_FW_JSON: false
 POLL_SECONDS = 0.2
 
 
-def submit(connection: Connection, config: SearchConfig) -> Submission:
+def submit(connection: Connection, config: SearchConfig, pool: FilePool | None = None) -> Submission:
     """Bring a search onto the LaunchPad, or go on with it where it stands.
 
     Parameters
@@ -52,13 +53,16 @@ def submit(connection: Connection, config: SearchConfig) -> Submission:
     config
         The search; a search of the same identity that is there already is continued, and extended if it had stopped
         at limits that were raised since.
+    pool
+        The structures of a search with a pool, from :func:`.read_pool`.
 
     Returns
     -------
     str
         What was done: ``submitted``, ``continued`` (jobs are waiting or running), ``extended`` or ``finished``.
     """
-    if add_once(connection.launchpad, SearchMaker(config).workflow(), f"{config.search_id}/0/0"):
+    maker = SearchMaker(config, pool or FilePool())
+    if add_once(connection.launchpad, maker.workflow(), f"{config.search_id}/0/0"):
         return "submitted"
     if unfinished_jobs(connection, config.search_id):
         return "continued"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobflow import Flow, Maker
 
+from fuse_flows.errors import ConfigError
+from fuse_flows.generators.files import FilePool
+from fuse_flows.generators.pool import dump_members, pool_digest
 from fuse_flows.jobs.base import describe
 from fuse_flows.jobs.firetask import search_workflow
+from fuse_flows.jobs.pool import PLACE, store_pool
 from fuse_flows.jobs.population import relax_initial_structures
 from fuse_flows.jobs.steps import begin_walk
 
@@ -24,11 +28,14 @@ class SearchMaker(Maker):
     """Make the Flow of a crystal structure search.
 
     The Flow holds the first population and the job that begins the walk; everything later is appended while it runs.
+    A pool is stored by a job of its own before them.
 
     Parameters
     ----------
     config
         What to search, and how.
+    pool
+        The structures of a search with a pool; configuration and pool come from :func:`.read_pool`.
     name
         Title of the Flow.
 
@@ -37,9 +44,12 @@ class SearchMaker(Maker):
     >>> from fuse_flows.config import load_config
     >>> SearchMaker(load_config(formula="MgO", max_atoms=8)).make().name
     'structure search of MgO'
+
+    With a pool: ``SearchMaker(*read_pool(load_config(formula="MgO", pool={"structures": "my_cifs"})))``.
     """
 
     config: SearchConfig
+    pool: FilePool = field(default_factory=FilePool)
     name: str = "structure search"
 
     def make(self) -> Flow:
@@ -49,21 +59,42 @@ class SearchMaker(Maker):
         -------
         Flow
             One job for every ``execution.structures_per_job`` members of the first population, and the job that
-            begins the walk when they are done.
+            begins the walk when they are done; in front of them, the job that stores the pool.
+
+        Raises
+        ------
+        ConfigError
+            If the pool is not the one that the configuration names.
         """
         values = self.config.model_dump(mode="json")
         size, batch = self.config.generator.initial_structures, self.config.execution.structures_per_job
+        stored = self._pool_jobs()
         jobs: list[Job] = []
         for first in range(0, size, batch):
             last = min(first + batch, size)
             members = f"structure {first + 1}" if last == first + 1 else f"structures {first + 1}-{last}"
-            population = relax_initial_structures(values, first, last)
+            awaited = stored[0].output if stored and first < len(self.pool.members) else None
+            population = relax_initial_structures(values, first, last, pool=awaited)
             population.name = f"relax initial {members} of {self.config.formula}"
             jobs.append(describe(population, self.config, walker=0, segment=0, place=members))
         beginning = begin_walk(values, [population.output for population in jobs])
         beginning.name = f"begin the walk of {self.config.formula}"
         describe(beginning, self.config, walker=0, segment=0, place="beginning")
-        return Flow([*jobs, beginning], output=beginning.output, name=f"{self.name} of {self.config.formula}")
+        return Flow([*stored, *jobs, beginning], output=beginning.output, name=f"{self.name} of {self.config.formula}")
+
+    def _pool_jobs(self) -> list[Job]:
+        """Return the job that stores the pool, if the search has one."""
+        digest = pool_digest(self.pool.members) if self.pool.members else None
+        if digest != self.config.pool.digest:
+            raise ConfigError(
+                "pool.structures", "the structures are not those of pool.digest; use what read_pool returned"
+            )
+        if digest is None:
+            return []
+        skipped = {str(reason): number for reason, number in self.pool.skipped.items()}
+        job = store_pool(self.config.model_dump(mode="json"), dump_members(self.pool.members), skipped)
+        job.name = f"store the pool of {self.config.formula}"
+        return [describe(job, self.config, walker=0, segment=0, place=PLACE)]
 
     def workflow(self) -> Workflow:
         """Return the Flow as a FireWorks Workflow, for ``lpad add`` or the command line.

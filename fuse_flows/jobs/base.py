@@ -50,10 +50,15 @@ def describe(new: Job, config: SearchConfig, *, walker: int, segment: int, place
     Job
         The same job; jobs that it adds later inherit the metadata.
     """
-    new.set_uuid(str(uuid5(_NAMESPACE, f"{config.search_id}/{walker}/{place}")))
+    new.set_uuid(place_uuid(config, walker=walker, place=place))
     metadata = {"search_id": config.search_id, "formula": config.formula, "walker": walker, "segment": segment}
     new.update_metadata(metadata, dynamic=True)
     return new
+
+
+def place_uuid(config: SearchConfig, *, walker: int, place: str) -> str:
+    """Return the identifier of the job at a place in the search; see :func:`describe`."""
+    return str(uuid5(_NAMESPACE, f"{config.search_id}/{walker}/{place}"))
 
 
 def read_output(uuid: str, index: int | None = None) -> dict[str, Any]:

@@ -61,4 +61,5 @@ def evaluation_of(candidate: dict[str, Any]) -> Evaluation:
         energy_per_atom=candidate["energy_per_atom"],
         n_atoms=candidate["n_atoms"] or 0,
         structure=candidate["structure"],
+        pool_member=candidate.get("pool_member"),
     )

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fuse_flows.config import SearchConfig
 from fuse_flows.jobs.base import own_output, search_job
 from fuse_flows.jobs.evaluate import evaluate
+from fuse_flows.jobs.pool import stored_pool
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import PopulationDoc
+from fuse_flows.search.pool import no_pool
 from fuse_flows.search.propose import propose_initial
+
+if TYPE_CHECKING:
+    from jobflow import OutputReference
 
 
 @search_job
-def relax_initial_structures(config: dict[str, Any], first: int, last: int, walker: int = 0) -> dict[str, Any]:
-    """Assemble and relax some members of the first population.
+def relax_initial_structures(
+    config: dict[str, Any],
+    first: int,
+    last: int,
+    walker: int = 0,
+    pool: OutputReference | None = None,
+) -> dict[str, Any]:
+    """Take from the pool, or assemble, and relax some members of the first population.
 
     Parameters
     ----------
@@ -24,6 +35,8 @@ def relax_initial_structures(config: dict[str, Any], first: int, last: int, walk
         Members to make, the last one excluded.
     walker
         The walker they belong to.
+    pool
+        Reference to the job that stores the pool, which is waited for; None where only the assembler is needed.
 
     Returns
     -------
@@ -34,5 +47,6 @@ def relax_initial_structures(config: dict[str, Any], first: int, last: int, walk
     if stored is not None:
         return stored
     search = SearchConfig.model_validate(config)
-    candidates = [evaluate(propose_initial(search, index, walker), search) for index in range(first, last)]
+    members = no_pool if pool is None else stored_pool(search)
+    candidates = [evaluate(propose_initial(search, index, walker, members), search) for index in range(first, last)]
     return to_mongo(PopulationDoc(search_id=search.search_id, walker=walker, candidates=candidates))

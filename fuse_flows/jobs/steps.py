@@ -10,6 +10,7 @@ from fuse_flows.config import SearchConfig
 from fuse_flows.jobs.base import describe, own_output, read_output, search_job
 from fuse_flows.jobs.continuation import Segment, respond_and_replace, respond_and_start
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
+from fuse_flows.jobs.pool import stored_pool
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import StepDoc
 from fuse_flows.search.judge import judge, should_stop, start
@@ -89,11 +90,11 @@ def walk(config: SearchConfig, state: SearchState) -> tuple[SearchState, list[di
     candidates
         One :class:`.CandidateDoc` per step, as plain values.
     """
-    candidates = []
+    candidates, pool = [], stored_pool(config)
     for _ in range(config.execution.steps_per_job):
         if should_stop(state, config):
             break
-        proposal = propose(state, config)
+        proposal = propose(state, config, pool)
         candidate = evaluate(proposal, config)
         verdict = judge(state, proposal, evaluation_of(candidate), config)
         candidate |= {"accepted": verdict.accepted, "verdict": verdict.reason, "temperature": state.temperature}

@@ -51,6 +51,31 @@ def _build(tier_json: str) -> Relaxer:
     return relaxer
 
 
+def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
+    """Compute the energy of a structure as it is, behind the same guards as a relaxation.
+
+    Parameters
+    ----------
+    structure
+        Ordered, periodic structure; it is not changed.
+    tier
+        Its calculator and guards count.
+
+    Returns
+    -------
+    RelaxResult
+        With an energy unless a guard or the calculator objected; after no step at all.
+
+    Raises
+    ------
+    ConfigError
+        If the calculator is unknown or does not accept its keywords.
+    MissingExtraError
+        If its package is not installed.
+    """
+    return AseRelaxer(tier.model_copy(update={"max_steps": 0})).relax(structure)
+
+
 def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[RelaxResult]:
     """Relax a structure through tiers in order.
 

@@ -63,7 +63,9 @@ class CandidateDoc(StructureMetadata):
     step: int = Field(description="Step of the walker; 0 for the first population.")
     index: int = Field(description="Number of the proposal within the step.")
     parent_id: str | None = Field(None, description="Candidate that the move started from.")
-    source: str = Field(description="Where it comes from: random or move.")
+    source: str = Field(description="Where it comes from: random, move or file.")
+    origin: str | None = Field(None, description="File that a member of the pool was read from.")
+    pool_member: int | None = Field(None, description="Its number in the pool.")
     move: MoveName | None = Field(None, description="The move that was really used.")
     move_number: int | None = Field(None, description="Number of the move in the FUSE2 paper.")
     failed_moves: list[tuple[MoveName, str]] = Field(
@@ -125,6 +127,8 @@ class CandidateDoc(StructureMetadata):
             "index": proposal.index,
             "parent_id": proposal.parent_id,
             "source": proposal.source,
+            "origin": proposal.origin,
+            "pool_member": proposal.pool_member,
             "move": proposal.move,
             "move_number": None if proposal.move is None else proposal.move.number,
             "failed_moves": list(proposal.failures),

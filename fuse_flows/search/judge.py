@@ -33,6 +33,8 @@ class Evaluation:
         Atoms in the relaxed cell.
     structure
         Relaxed structure as a dictionary.
+    pool_member
+        Number of the pool member it was.
     """
 
     candidate_id: str
@@ -42,6 +44,7 @@ class Evaluation:
     energy_per_atom: float | None = None
     n_atoms: int = 0
     structure: Mapping[str, Any] | None = None
+    pool_member: int | None = None
 
     def summary(self, energy: float) -> CandidateSummary:
         """Return the short form that the state keeps, with the given (rounded) energy."""
@@ -97,6 +100,7 @@ def start(config: SearchConfig, population: Sequence[Evaluation], walker: int = 
         best=summary,
         temperature=config.acceptance.temperature,
         outcomes=_count([member.outcome for member in population]),
+        used_pool_members=sorted(member.pool_member for member in population if member.pool_member is not None),
     )
     return state.model_copy(update={"stop_reason": should_stop(state, config)})
 
@@ -141,6 +145,8 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
         "outcomes": _count([evaluation.outcome], state.outcomes),
         **_heat(state, rules, rng.random(), accepted=accepted, downhill=downhill),
     }
+    if proposal.pool_member is not None:
+        update["used_pool_members"] = [*state.used_pool_members, proposal.pool_member]
     if new_best:
         update["best"] = candidate
     if accepted and evaluation.structure is not None:

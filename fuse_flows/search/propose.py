@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pymatgen.core import Structure
@@ -12,6 +12,7 @@ from fuse_flows.config import MoveName
 from fuse_flows.errors import GenerationError, MoveFailed
 from fuse_flows.moves.base import MoveContext
 from fuse_flows.moves.registry import apply_move
+from fuse_flows.search.pool import DrawnMember, PoolDraw, PoolReader, initial_member, no_pool
 from fuse_flows.search.state import candidate_id
 from fuse_flows.search.streams import streams
 from fuse_flows.structures.assembly import random_structure
@@ -20,10 +21,12 @@ from fuse_flows.structures.composition import FormulaUnit
 from fuse_flows.structures.radii import module_edge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_flows.config import SearchConfig
     from fuse_flows.search.state import SearchState
 
-Source = Literal["random", "move"]
+Source = Literal["random", "move", "file"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Proposal:
     walker, step, index
         Its place in the search.
     source
-        ``random`` (assembler) or ``move``.
+        ``random`` (assembler), ``move``, or ``file`` (pool; moves 13 and 14 may have drawn it).
     structure
         The structure to relax, rattled; None if nothing could be made, for which ``reason`` says why.
     parent_id
@@ -48,6 +51,8 @@ class Proposal:
         Moves that were tried before, with the reason why they failed.
     reason
         Why there is no structure.
+    origin, pool_member
+        Name and number of the pool member it is.
     """
 
     candidate_id: str
@@ -60,10 +65,12 @@ class Proposal:
     move: MoveName | None = None
     failures: tuple[tuple[MoveName, str], ...] = ()
     reason: str = ""
+    origin: str | None = None
+    pool_member: int | None = None
 
 
-def propose_initial(config: SearchConfig, index: int, walker: int = 0) -> Proposal:
-    """Assemble one member of the first population.
+def propose_initial(config: SearchConfig, index: int, walker: int = 0, pool: PoolReader = no_pool) -> Proposal:
+    """Take one member of the first population from the pool, or assemble it once the pool has come to its end.
 
     Parameters
     ----------
@@ -73,20 +80,23 @@ def propose_initial(config: SearchConfig, index: int, walker: int = 0) -> Propos
         Number of the member; members do not depend on one another.
     walker
         The walker it belongs to.
+    pool
+        The pool.
 
     Returns
     -------
     Proposal
-        With a random structure of up to ``generator.initial_max_atoms`` atoms.
+        With a member of the pool, or a random structure of up to ``generator.initial_max_atoms`` atoms.
     """
-    return _random_proposal(config, walker, step=0, index=index, max_atoms=config.generator.initial_max_atoms)
+    limit = config.generator.initial_max_atoms
+    return _fresh_proposal(config, walker, 0, index, max_atoms=limit, draw=lambda _: initial_member(pool, index))
 
 
-def propose(state: SearchState, config: SearchConfig) -> Proposal:
+def propose(state: SearchState, config: SearchConfig, pool: PoolReader = no_pool) -> Proposal:
     """Draw a move and make the next structure of a walker (paper, Section 2.2).
 
     A move that fails is left out and another one drawn. As long as no structure has relaxed successfully, there is
-    nothing to move and the assembler makes the proposals.
+    nothing to move and the pool or the assembler makes the proposals.
 
     Parameters
     ----------
@@ -94,6 +104,8 @@ def propose(state: SearchState, config: SearchConfig) -> Proposal:
         Where the walker stands.
     config
         The search.
+    pool
+        The pool, for moves 13 and 14.
 
     Returns
     -------
@@ -102,23 +114,25 @@ def propose(state: SearchState, config: SearchConfig) -> Proposal:
     """
     walker, step, index = state.walker, state.step + 1, 0
     if state.current is None or state.current_structure is None:
-        return _random_proposal(config, walker, step, index, max_atoms=None)
+        return _fresh_proposal(config, walker, step, index, draw=PoolDraw.at(state, config, pool).draw)
     draw = streams(config.seed, walker, step, index)
     context = move_context(config)
     parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
     weights = config.moves.melted_weights if state.melted else config.moves.weights
-    move, moved, failures = _first_possible_move(parent, context, weights, draw.propose)
+    fresh = PoolDraw.at(state, config, pool)
+    move, moved, failures = _first_possible_move(parent, context, weights, draw.propose, fresh)
     return Proposal(
         candidate_id=candidate_id(state.search_id, walker, step, index),
         walker=walker,
         step=step,
         index=index,
-        source="move",
+        source="file" if isinstance(moved, DrawnMember) else "move",
         structure=None if moved is None else rattled(moved.to_structure(), config.rattle, draw.rattle),
         parent_id=state.current.candidate_id,
         move=move,
         failures=failures,
         reason="" if moved is not None else "no move is possible",
+        **_origin(moved),
     )
 
 
@@ -163,31 +177,50 @@ def rattled(structure: Structure, deviation: float, rng: np.random.Generator) ->
 
 
 def _first_possible_move(
-    parent: BlockStructure, context: MoveContext, weights: dict[MoveName, float], rng: np.random.Generator
-) -> tuple[MoveName | None, BlockStructure | None, tuple[tuple[MoveName, str], ...]]:
-    """Draw moves without replacement until one succeeds."""
+    parent: BlockStructure,
+    context: MoveContext,
+    weights: dict[MoveName, float],
+    rng: np.random.Generator,
+    fresh: PoolDraw,
+) -> tuple[MoveName | None, BlockStructure | DrawnMember | None, tuple[tuple[MoveName, str], ...]]:
+    """Draw moves without replacement until one succeeds; moves 13 and 14 may draw from the pool."""
     names = [name for name in MoveName if weights.get(name, 0.0) > 0]
     failures: list[tuple[MoveName, str]] = []
     while names:
         share = np.array([weights[name] for name in names])
         name = names[rng.choice(len(names), p=share / share.sum())]
         try:
-            return name, apply_move(name, parent, context, rng), tuple(failures)
+            drawn = fresh.for_move(name, len(parent), rng)
+            return name, drawn or apply_move(name, parent, context, rng), tuple(failures)
         except MoveFailed as failure:
             failures.append((name, failure.reason))
             names.remove(name)
     return None, None, tuple(failures)
 
 
-def _random_proposal(config: SearchConfig, walker: int, step: int, index: int, max_atoms: int | None) -> Proposal:
-    """Assemble a random structure, or say why that failed."""
-    draw = streams(config.seed, walker, step, index)
+def _origin(made: BlockStructure | DrawnMember | None) -> dict[str, Any]:
+    """Return what a proposal tells of the pool member that it is."""
+    return {"origin": made.member.name, "pool_member": made.index} if isinstance(made, DrawnMember) else {}
+
+
+def _fresh_proposal(
+    config: SearchConfig,
+    walker: int,
+    step: int,
+    index: int,
+    *,
+    max_atoms: int | None = None,
+    draw: Callable[[np.random.Generator], DrawnMember | None],
+) -> Proposal:
+    """Draw from the pool; else assemble a random structure, or say why that failed."""
+    rngs = streams(config.seed, walker, step, index)
     formula_unit = FormulaUnit.from_config(config)
     largest = len(formula_unit.formula_units(max_atoms or config.max_atoms))
     structure, reason = None, ""
+    made: BlockStructure | DrawnMember | None = draw(rngs.propose)
     try:
-        assembled = random_structure(formula_unit, max_formula_units=largest, config=config, rng=draw.propose)
-        structure = rattled(assembled.to_structure(), config.rattle, draw.rattle)
+        made = made or random_structure(formula_unit, max_formula_units=largest, config=config, rng=rngs.propose)
+        structure = rattled(made.to_structure(), config.rattle, rngs.rattle)
     except GenerationError as error:
         reason = str(error)
     return Proposal(
@@ -195,7 +228,8 @@ def _random_proposal(config: SearchConfig, walker: int, step: int, index: int, m
         walker=walker,
         step=step,
         index=index,
-        source="random",
+        source="file" if isinstance(made, DrawnMember) else "random",
         structure=structure,
         reason=reason,
+        **_origin(made),
     )

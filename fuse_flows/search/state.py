@@ -51,6 +51,7 @@ class SearchState(_Record):
     temperature: float = Field(description="Metropolis temperature, eV/atom.")
     melted: bool = Field(default=False, description="Whether the melted move weights are in force.")
     moves: dict[MoveName, MoveStatistics] = Field(default_factory=dict)
+    used_pool_members: list[int] = Field(default_factory=list, description="Numbers of the pool members proposed.")
     outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")
     stop_reason: str | None = Field(None, description="Why the search ended; None while it goes on.")
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from ase.calculators.emt import EMT
 
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.result import Outcome
-from fuse_flows.relax.tiers import build_relaxer, relax_through
+from fuse_flows.relax.tiers import build_relaxer, relax_through, single_point
 
 ROUGH = TierConfig(calculator="emt", max_steps=2, optimizer="FIRE")
 FINE = TierConfig(calculator="emt", optimizer="BFGS", fmax=0.005, smax=0.05)
@@ -42,3 +43,15 @@ def test_short_oxide_relaxation(perovskite):
     (result,) = relax_through(structure, [TierConfig(calculator="buckingham", optimizer="FIRE")])
     assert result.outcome is Outcome.CONVERGED
     assert result.energy_per_atom == pytest.approx(-31.519, abs=0.01)
+
+
+def test_single_point_is_the_energy_of_the_structure_as_it_is(copper):
+    structure = copper()
+    result = single_point(structure, ROUGH)
+    atoms = structure.to_ase_atoms()
+    atoms.calc = EMT()
+    assert result.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+    assert result.steps == 0
+    assert result.structure == structure
+    structure.append("Cu", [0.01, 0.0, 0.0])
+    assert single_point(structure, ROUGH).energy is None
