@@ -18,7 +18,9 @@ from fuse_flows.cli.options import (
     MaxAtoms,
     MaxStructures,
     Seed,
+    WallHours,
     search_config,
+    stop_limits,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def run(
     seed: Seed = None,
     calculator: Calculator = None,
     label: Label = None,
+    wall_hours: WallHours = None,
     out: OutFolder = None,
     workers: Workers = None,
     launchpad: LaunchPadFile = None,
@@ -61,6 +64,7 @@ def run(
         seed=seed,
         calculator=calculator,
         label=label,
+        wall_hours=wall_hours,
     )
     connection = _connect(launchpad)
     console.print(f"search [bold]{search.search_id}[/bold] ({search.tiers[-1].calculator}) in {connection.uri}")
@@ -71,20 +75,22 @@ def run(
 def resume(
     search: Annotated[str, typer.Argument(help="Search id, its beginning, or a formula.")],
     max_structures: MaxStructures = None,
+    wall_hours: WallHours = None,
     out: OutFolder = None,
     workers: Workers = None,
     launchpad: LaunchPadFile = None,
 ) -> None:
-    """Continue a search that was interrupted, mending what a crash left behind; or extend a finished one."""
+    """Continue a search that was stopped or interrupted, mending what a crash left behind; or extend a finished one."""
     from fuse_flows.flows.local import extend
     from fuse_flows.store.queries import find_search
+    from fuse_flows.store.requests import withdraw_stop
     from fuse_flows.store.searches import search_config_of
 
     connection = _connect(launchpad, fresh=False)
     search_id = find_search(connection, search)
-    stop = {} if max_structures is None else {"max_structures": max_structures}
-    config = search_config_of(connection, search_id, stop=stop)
+    config = search_config_of(connection, search_id, stop=stop_limits(max_structures, wall_hours))
     console.print(f"search [bold]{search_id}[/bold] in {connection.uri}")
+    withdraw_stop(connection.launchpad, search_id)
     extend(connection, config)
     _run_to_end(connection, config, out, workers)
 

@@ -18,6 +18,7 @@ from fuse_flows.structures.assembly import random_structure
 from fuse_flows.structures.blocks import BlockStructure
 from fuse_flows.structures.composition import FormulaUnit
 from fuse_flows.structures.radii import module_edge
+from fuse_flows.structures.symmetry import choose_cell
 
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
@@ -48,6 +49,8 @@ class Proposal:
         Moves that were tried before, with the reason why they failed.
     reason
         Why there is no structure.
+    cell
+        Which cell of the crystal was taken before the rattle, if one was asked for.
     """
 
     candidate_id: str
@@ -60,6 +63,7 @@ class Proposal:
     move: MoveName | None = None
     failures: tuple[tuple[MoveName, str], ...] = ()
     reason: str = ""
+    cell: str = ""
 
 
 def propose_initial(config: SearchConfig, index: int, walker: int = 0) -> Proposal:
@@ -108,17 +112,19 @@ def propose(state: SearchState, config: SearchConfig) -> Proposal:
     parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
     weights = config.moves.melted_weights if state.melted else config.moves.weights
     move, moved, failures = _first_possible_move(parent, context, weights, draw.propose)
+    chosen = None if moved is None else choose_cell(moved.to_structure(), config.symmetry, config.max_atoms)
     return Proposal(
         candidate_id=candidate_id(state.search_id, walker, step, index),
         walker=walker,
         step=step,
         index=index,
         source="move",
-        structure=None if moved is None else rattled(moved.to_structure(), config.rattle, draw.rattle),
+        structure=None if chosen is None else rattled(chosen.structure, config.rattle, draw.rattle),
         parent_id=state.current.candidate_id,
         move=move,
         failures=failures,
         reason="" if moved is not None else "no move is possible",
+        cell="" if chosen is None else chosen.note,
     )
 
 
@@ -183,11 +189,13 @@ def _random_proposal(config: SearchConfig, walker: int, step: int, index: int, m
     """Assemble a random structure, or say why that failed."""
     draw = streams(config.seed, walker, step, index)
     formula_unit = FormulaUnit.from_config(config)
-    largest = len(formula_unit.formula_units(max_atoms or config.max_atoms))
-    structure, reason = None, ""
+    limit = max_atoms or config.max_atoms
+    largest = len(formula_unit.formula_units(limit))
+    structure, reason, cell = None, "", ""
     try:
         assembled = random_structure(formula_unit, max_formula_units=largest, config=config, rng=draw.propose)
-        structure = rattled(assembled.to_structure(), config.rattle, draw.rattle)
+        chosen = choose_cell(assembled.to_structure(), config.symmetry, limit)
+        structure, cell = rattled(chosen.structure, config.rattle, draw.rattle), chosen.note
     except GenerationError as error:
         reason = str(error)
     return Proposal(
@@ -198,4 +206,5 @@ def _random_proposal(config: SearchConfig, walker: int, step: int, index: int, m
         source="random",
         structure=structure,
         reason=reason,
+        cell=cell,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +53,7 @@ class SearchState(_Record):
     melted: bool = Field(default=False, description="Whether the melted move weights are in force.")
     moves: dict[MoveName, MoveStatistics] = Field(default_factory=dict)
     outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")
+    began: datetime | None = Field(None, description="When the walk began, set once; only the wall clock reads it.")
     stop_reason: str | None = Field(None, description="Why the search ended; None while it goes on.")
 
 
