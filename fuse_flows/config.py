@@ -59,6 +59,9 @@ class GeneratorConfig(_Section):
     )
     vacancy_ratio: float = Field(4.0, ge=0, description="Largest number of vacant sites per atom.")
     max_axis: int = Field(40, ge=1, le=200, description="Largest number of sub-modules along one axis.")
+    max_aspect: float | None = Field(
+        12.0, ge=1, description="Longest over shortest edge of a cell made of sub-modules; None: no limit."
+    )
     module_edge: float | None = Field(
         None, gt=0, description="Edge I_p of a sub-module in angstrom; None: from the radii (paper, Section 2.1)."
     )
@@ -80,6 +83,20 @@ class PoolConfig(_Section):
         "uniform", description="Moves 13 and 14 draw any unused structure with equal chance, or the first one."
     )
     digest: str | None = Field(None, description="Hash of the structures; filled in when the folder is read.")
+
+
+class SymmetryConfig(_Section):
+    """Which cell of the same crystal is relaxed; the relaxation itself keeps no symmetry."""
+
+    standardise: Literal["none", "primitive", "conventional"] = Field(
+        "none",
+        description="Standard cell (spglib) taken before each relaxation. A conventional cell with more than max_atoms "
+        "gives way to the primitive one; where spglib finds none, the cell stays.",
+    )
+    symprec: float = Field(0.01, gt=0, le=0.5, description="Tolerance of the symmetry search, angstrom.")
+    reduce: Literal["none", "niggli"] = Field(
+        "none", description="Niggli reduction of the cell before each relaxation: the least oblique one of its lattice."
+    )
 
 
 class ChecksConfig(_Section):
@@ -137,6 +154,13 @@ class AcceptanceConfig(_Section):
     )
     max_temperature: float = Field(0.5, gt=0, description="T never rises above this, eV/atom.")
 
+    @model_validator(mode="after")
+    def _melting_heats(self) -> Self:
+        if self.max_temperature < self.temperature:
+            msg = f"must be at least acceptance.temperature ({self.temperature}); change either"
+            raise ConfigError("acceptance.max_temperature", msg)
+        return self
+
 
 class StopConfig(_Section):
     """When a search ends; the first condition that is met counts."""
@@ -144,6 +168,11 @@ class StopConfig(_Section):
     max_structures: int = Field(200, ge=1, description="Structures in all, the first population included.")
     patience: int = Field(500, ge=1, description="Structures since the last new lowest energy.")
     target_energy: float | None = Field(None, description="Stop at or below this energy, eV/atom.")
+    wall_hours: float | None = Field(
+        None,
+        gt=0,
+        description="Hours since the first population was complete, waiting included, after which no structure begins.",
+    )
 
 
 class TierConfig(_Section):
@@ -197,6 +226,7 @@ class SearchConfig(_Section):
     )
     generator: GeneratorConfig = GeneratorConfig()
     pool: PoolConfig = PoolConfig()
+    symmetry: SymmetryConfig = SymmetryConfig()
     checks: ChecksConfig = ChecksConfig()
     moves: MovesConfig = MovesConfig()
     acceptance: AcceptanceConfig = AcceptanceConfig()

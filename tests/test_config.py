@@ -43,6 +43,11 @@ def test_bad_formula_names_the_field(formula):
         ({"stop": {"max_structures": 10}}, "stop.max_structures"),
         ({"tiers": []}, "tiers"),
         ({"acceptance": {"temperature": float("nan")}}, "acceptance.temperature"),
+        ({"acceptance": {"temperature": 0.6}}, "acceptance.max_temperature"),
+        ({"symmetry": {"standardise": "cubic"}}, "symmetry.standardise"),
+        ({"symmetry": {"symprec": 0}}, "symmetry.symprec"),
+        ({"generator": {"max_aspect": 0.5}}, "generator.max_aspect"),
+        ({"stop": {"wall_hours": 0}}, "stop.wall_hours"),
         ({"version": 2}, "version"),
     ],
 )
@@ -86,5 +91,13 @@ def test_search_id_depends_on_what_is_searched_only():
     base = SearchConfig(formula="MgO")
     assert base.search_id == SearchConfig(formula="Mg2O2", execution={"steps_per_job": 9}).search_id
     assert base.search_id == SearchConfig(formula="MgO", stop={"max_structures": 999}).search_id
-    others = [{"seed": 1}, {"label": "x"}, {"max_atoms": 8}, {"tiers": [{"calculator": "emt"}]}]
-    assert len({base.search_id, *(SearchConfig(formula="MgO", **other).search_id for other in others)}) == 5
+    assert base.search_id == SearchConfig(formula="MgO", stop={"wall_hours": 2}).search_id
+    others = [
+        {"symmetry": {"standardise": "primitive"}},
+        {"symmetry": {"reduce": "niggli"}},
+        {"seed": 1},
+        {"label": "x"},
+        {"max_atoms": 8},
+        {"tiers": [{"calculator": "emt"}]},
+    ]
+    assert len({base.search_id, *(SearchConfig(formula="MgO", **other).search_id for other in others)}) == 7

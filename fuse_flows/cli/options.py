@@ -16,6 +16,9 @@ ConfigFile = Annotated[
 ]
 MaxStructures = Annotated[int | None, typer.Option(help="Structures in all, the first population included.")]
 InitialStructures = Annotated[int | None, typer.Option(help="Structures in the first population.")]
+WallHours = Annotated[
+    float | None, typer.Option(help="Hours since the first population was complete, after which the search ends.")
+]
 MaxAtoms = Annotated[int | None, typer.Option(help="Largest structure, in atoms.")]
 Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
@@ -41,6 +44,7 @@ def search_config(
     calculator: str | None = None,
     label: str | None = None,
     structures: Path | None = None,
+    wall_hours: float | None = None,
 ) -> SearchConfig:
     """Put the options over the configuration file and check that the calculators can run.
 
@@ -52,7 +56,7 @@ def search_config(
         Formula of the search.
     config
         Configuration file.
-    max_structures, initial_structures, max_atoms, seed, calculator, label, structures
+    max_structures, initial_structures, max_atoms, seed, calculator, label, structures, wall_hours
         Options; None where not given.
 
     Returns
@@ -73,13 +77,18 @@ def search_config(
         overrides["pool"] = {"structures": str(structures)}
     if calculator is not None:
         overrides["tiers"] = [{"calculator": calculator}]
-    if max_structures is not None:
-        overrides["stop"] = {"max_structures": max_structures}
-        if config is None and initial_structures is None:
-            initial_structures = min(GeneratorConfig().initial_structures, max(1, max_structures // 2))
+    overrides["stop"] = stop_limits(max_structures, wall_hours)
+    if max_structures is not None and config is None and initial_structures is None:
+        initial_structures = min(GeneratorConfig().initial_structures, max(1, max_structures // 2))
     if initial_structures is not None:
         overrides["generator"] = {"initial_structures": initial_structures}
     search = load_config(config, **overrides)
     for tier in search.tiers:
         check_calculator(tier, list(search.counts))
     return search
+
+
+def stop_limits(max_structures: int | None, wall_hours: float | None) -> dict[str, Any]:
+    """Return those limits that were given, as keys of ``stop`` in the configuration."""
+    limits = {"max_structures": max_structures, "wall_hours": wall_hours}
+    return {name: value for name, value in limits.items() if value is not None}

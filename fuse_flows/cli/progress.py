@@ -14,6 +14,7 @@ from fuse_flows.errors import JobFailedError
 from fuse_flows.flows.local import extend, start_workers
 from fuse_flows.settings import settings
 from fuse_flows.store.repair import repair
+from fuse_flows.store.requests import is_stop_requested
 from fuse_flows.store.searches import fizzled_jobs, search_document, unfinished_jobs
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def run_and_watch(connection: Connection, config: SearchConfig, workers: int | N
             interrupted = _watch(processes, lambda: progress.update(task, **_news(connection, config)))
             if interrupted or not extend(connection, config):
                 break
-    if not interrupted and unfinished_jobs(connection, config.search_id):
+    ended = interrupted or is_stop_requested(connection.launchpad, config.search_id)
+    if not ended and unfinished_jobs(connection, config.search_id):
         failed = fizzled_jobs(connection, config.search_id)
         what = f"job '{failed[0][0]}' failed: {failed[0][1]}" if failed else "the workers ended before the search did"
         raise JobFailedError(f"{what} (logs: {folder}); when that is mended: fuse-flows resume {config.search_id}")

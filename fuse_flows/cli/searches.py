@@ -19,7 +19,9 @@ from fuse_flows.cli.options import (
     MaxStructures,
     Seed,
     Structures,
+    WallHours,
     search_config,
+    stop_limits,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def run(
     calculator: Calculator = None,
     label: Label = None,
     structures: Structures = None,
+    wall_hours: WallHours = None,
     out: OutFolder = None,
     workers: Workers = None,
     launchpad: LaunchPadFile = None,
@@ -65,6 +68,7 @@ def run(
         calculator=calculator,
         label=label,
         structures=structures,
+        wall_hours=wall_hours,
     )
     search, pool = _read_pool(search)
     connection = _connect(launchpad)
@@ -76,20 +80,22 @@ def run(
 def resume(
     search: Annotated[str, typer.Argument(help="Search id, its beginning, or a formula.")],
     max_structures: MaxStructures = None,
+    wall_hours: WallHours = None,
     out: OutFolder = None,
     workers: Workers = None,
     launchpad: LaunchPadFile = None,
 ) -> None:
-    """Continue a search that was interrupted, mending what a crash left behind; or extend a finished one."""
+    """Continue a search that was stopped or interrupted, mending what a crash left behind; or extend a finished one."""
     from fuse_flows.flows.local import extend
     from fuse_flows.store.queries import find_search
+    from fuse_flows.store.requests import withdraw_stop
     from fuse_flows.store.searches import search_config_of
 
     connection = _connect(launchpad, fresh=False)
     search_id = find_search(connection, search)
-    stop = {} if max_structures is None else {"max_structures": max_structures}
-    config = search_config_of(connection, search_id, stop=stop)
+    config = search_config_of(connection, search_id, stop=stop_limits(max_structures, wall_hours))
     console.print(f"search [bold]{search_id}[/bold] in {connection.uri}")
+    withdraw_stop(connection.launchpad, search_id)
     extend(connection, config)
     _run_to_end(connection, config, out, workers)
 

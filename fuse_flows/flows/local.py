@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,7 @@ from fuse_flows.settings import settings
 from fuse_flows.store.connection import write_launchpad_file
 from fuse_flows.store.once import add_once
 from fuse_flows.store.processes import worker_name
+from fuse_flows.store.requests import is_stop_requested, withdraw_stop
 from fuse_flows.store.searches import active_jobs, latest_step, unfinished_jobs
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ POLL_SECONDS = 0.2
 
 
 def submit(connection: Connection, config: SearchConfig, pool: FilePool | None = None) -> Submission:
-    """Bring a search onto the LaunchPad, or go on with it where it stands.
+    """Bring a search onto the LaunchPad, or go on with it where it stands; a request to stop is withdrawn.
 
     Parameters
     ----------
@@ -61,6 +63,7 @@ def submit(connection: Connection, config: SearchConfig, pool: FilePool | None =
     str
         What was done: ``submitted``, ``continued`` (jobs are waiting or running), ``extended`` or ``finished``.
     """
+    withdraw_stop(connection.launchpad, config.search_id)
     maker = SearchMaker(config, pool or FilePool())
     if add_once(connection.launchpad, maker.workflow(), f"{config.search_id}/0/0"):
         return "submitted"
@@ -70,7 +73,9 @@ def submit(connection: Connection, config: SearchConfig, pool: FilePool | None =
 
 
 def extend(connection: Connection, config: SearchConfig) -> bool:
-    """Add a segment to a search that has come to its end, if its limits allow more.
+    """Add a segment to a search that has come to its end, if its limits allow more and nobody asked it to stop.
+
+    As long as any of its jobs is unfinished, the search goes on from there, and a second segment would fork it.
 
     Parameters
     ----------
@@ -85,10 +90,10 @@ def extend(connection: Connection, config: SearchConfig) -> bool:
         Whether there is more to do.
     """
     last = latest_step(connection, config.search_id)
-    if last is None:
+    if last is None or unfinished_jobs(connection, config.search_id):
         return False
     state = SearchState.model_validate(last["output"]["state"])
-    if should_stop(state, config):
+    if should_stop(state, config, now=datetime.now(UTC)) or is_stop_requested(connection.launchpad, config.search_id):
         return False
     return add_segment(connection.launchpad, first_job_of_segment(config, state, (last["uuid"], last["index"])))
 

@@ -1,8 +1,9 @@
 """The Firetask that runs the jobs of a search in FireWorks.
 
-It is jobflow's own Firetask with three additions: jobs added at run time are wrapped in it again, the next segment is
-added to the LaunchPad after the output of the job is stored, and where jobflow has no JobStore configured the one in
-the LaunchPad's own database is used (jobflow itself would fall back to memory and lose every output).
+It is jobflow's own Firetask with four additions: jobs added at run time are wrapped in it again, the next segment is
+added to the LaunchPad after the output of the job is stored, jobs see a request to stop, and where jobflow has no
+JobStore configured the one in the LaunchPad's own database is used (jobflow itself would fall back to memory and lose
+every output).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fireworks import explicit_serialize
 from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
 
 from fuse_flows.jobs.continuation import Segment, collect_segments
+from fuse_flows.jobs.interruption import listen_to_requests
 from fuse_flows.store.connection import Connection, configured_jobstore, jobstore_from_launchpad
 from fuse_flows.store.once import add_once
 from fuse_flows.store.setup import ensure_indexes
@@ -44,7 +46,7 @@ class SearchFiretask(JobFiretask):
         if serialised_store is None:
             self["store"] = _prepared_jobstore(self.launchpad)
         try:
-            with collect_segments() as segments:
+            with collect_segments() as segments, listen_to_requests(self.launchpad, fw_spec.get("search_id", "")):
                 action = super().run_task(fw_spec)
         finally:
             self["store"] = serialised_store

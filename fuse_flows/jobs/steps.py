@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from jobflow import CURRENT_JOB, Job, OutputReference, Response
@@ -10,6 +11,7 @@ from fuse_flows.config import SearchConfig
 from fuse_flows.jobs.base import describe, own_output, read_output, search_job
 from fuse_flows.jobs.continuation import Segment, respond_and_replace, respond_and_start
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
+from fuse_flows.jobs.interruption import interrupted
 from fuse_flows.jobs.pool import stored_pool
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import StepDoc
@@ -37,8 +39,13 @@ def begin_walk(config: dict[str, Any], populations: list[OutputReference], walke
         With a :class:`.StepDoc` of step 0.
     """
     search = SearchConfig.model_validate(config)
-    members = [member for population in populations for member in read_output(population.uuid)["candidates"]]
-    state = start(search, [evaluation_of(member) for member in members], walker)
+    stored = own_output()
+    if stored is None:
+        members = [member for population in populations for member in read_output(population.uuid)["candidates"]]
+        begun = start(search, [evaluation_of(member) for member in members], walker, began=datetime.now(UTC))
+        state = interrupted(begun, search)
+    else:
+        state = SearchState.model_validate(stored["state"])
     return _go_on(search, state, candidates=[], kind="start", jobs_left=0)
 
 
@@ -99,7 +106,9 @@ def walk(config: SearchConfig, state: SearchState) -> tuple[SearchState, list[di
         verdict = judge(state, proposal, evaluation_of(candidate), config)
         candidate |= {"accepted": verdict.accepted, "verdict": verdict.reason, "temperature": state.temperature}
         candidates.append(candidate)
-        state = verdict.state
+        state = interrupted(verdict.state, config)
+        if state.stop_reason:
+            break
     return state, candidates
 
 
@@ -147,7 +156,7 @@ def _go_on(
     )
     output = to_mongo(document)
     this = (CURRENT_JOB.job.uuid, CURRENT_JOB.job.index)
-    if should_stop(state, config):
+    if state.stop_reason or should_stop(state, config):
         return Response(output=output)
     if jobs_left > 0:
         return respond_and_replace(output, _step_job(config, state, this, jobs_left=jobs_left - 1))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fuse_flows.moves.base import MoveContext
     from fuse_flows.structures.blocks import Grid
-    from fuse_flows.structures.lattices import Angles
+    from fuse_flows.structures.lattices import Angles, LatticeSystem
 
 _SAME_ANGLE = 5.0
 """Angles closer than this (degrees) do not make another shape."""
@@ -39,7 +39,7 @@ def has_three_modules(structure: BlockStructure, context: MoveContext) -> str | 
 
 def has_shape(structure: BlockStructure, context: MoveContext) -> str | None:
     """Guard: there is a shape with this number of sub-modules."""
-    return None if shapes_with(structure.n_blocks, context.config.generator.max_axis) else "no cell shape"
+    return None if _shapes(structure, context) else "no cell shape"
 
 
 def swap_submodules(structure: BlockStructure, context: MoveContext, rng: np.random.Generator) -> BlockStructure:
@@ -152,7 +152,7 @@ def new_cell_shape(structure: BlockStructure, context: MoveContext, rng: np.rand
     MoveFailed
         If there is no other shape, or no attempt gives a structure that passes the checks.
     """
-    shapes = shapes_with(structure.n_blocks, context.config.generator.max_axis)
+    shapes = _shapes(structure, context)
     if not shapes:
         raise MoveFailed(MoveName.NEW_CELL_SHAPE, "no cell shape")
     blocks = structure.blocks()
@@ -168,6 +168,12 @@ def new_cell_shape(structure: BlockStructure, context: MoveContext, rng: np.rand
         return with_open_contacts(BlockStructure.from_blocks(lattice, grid, blocks), context)
 
     return first_success(MoveName.NEW_CELL_SHAPE, structure, context, attempt)
+
+
+def _shapes(structure: BlockStructure, context: MoveContext) -> tuple[tuple[LatticeSystem, Grid], ...]:
+    """List the allowed shapes with as many sub-modules as a structure has."""
+    generator = context.config.generator
+    return shapes_with(structure.n_blocks, generator.max_axis, generator.max_aspect)
 
 
 def _is_shape_of(structure: BlockStructure, grid: Grid, angles: Angles) -> bool:

@@ -71,6 +71,7 @@ class CandidateDoc(StructureMetadata):
     failed_moves: list[tuple[MoveName, str]] = Field(
         default_factory=list, description="Moves tried before, with the reason why they failed."
     )
+    cell: str = Field("", description="Which cell of the proposed crystal was relaxed; empty: the proposed one.")
 
     outcome: Outcome = Field(description="How its relaxation ended.")
     reason: str = Field("", description="Why it failed.")
@@ -132,6 +133,7 @@ class CandidateDoc(StructureMetadata):
             "move": proposal.move,
             "move_number": None if proposal.move is None else proposal.move.number,
             "failed_moves": list(proposal.failures),
+            "cell": proposal.cell,
             "tiers": [TierDoc.from_result(result) for result in results],
             "seconds": sum(result.seconds for result in results),
         }

@@ -38,7 +38,9 @@ class SearchDoc(Document):
 
     search_id: str
     formula: str
-    status: Literal["waiting", "running", "finished"] = Field(description="Waiting: no step has been judged yet.")
+    status: Literal["waiting", "running", "stopped", "finished"] = Field(
+        description="Waiting: no candidate is stored yet. Stopped: on request, and nothing runs any more."
+    )
     stop_reason: str | None = None
     n_structures: int = Field(description="Candidates stored, failures included.")
     max_structures: int = Field(description="Candidates after which it stops.")

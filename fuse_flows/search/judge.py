@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.search.state import CandidateSummary, MoveStatistics, SearchState
@@ -11,6 +12,7 @@ from fuse_flows.search.streams import streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from fuse_flows.config import AcceptanceConfig, MoveName, SearchConfig
     from fuse_flows.search.propose import Proposal
@@ -66,7 +68,9 @@ class Verdict:
     reason: str
 
 
-def start(config: SearchConfig, population: Sequence[Evaluation], walker: int = 0) -> SearchState:
+def start(
+    config: SearchConfig, population: Sequence[Evaluation], walker: int = 0, began: datetime | None = None
+) -> SearchState:
     """Begin a walk at the lowest member of the first population.
 
     Parameters
@@ -77,6 +81,8 @@ def start(config: SearchConfig, population: Sequence[Evaluation], walker: int = 
         The evaluated members; the order does not matter.
     walker
         Which walker begins.
+    began
+        The time, with its zone; from it ``stop.wall_hours`` are counted.
 
     Returns
     -------
@@ -101,6 +107,7 @@ def start(config: SearchConfig, population: Sequence[Evaluation], walker: int = 
         temperature=config.acceptance.temperature,
         outcomes=_count([member.outcome for member in population]),
         used_pool_members=sorted(member.pool_member for member in population if member.pool_member is not None),
+        began=began,
     )
     return state.model_copy(update={"stop_reason": should_stop(state, config)})
 
@@ -156,7 +163,7 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
     return Verdict(after, accepted, reason)
 
 
-def should_stop(state: SearchState, config: SearchConfig) -> str | None:
+def should_stop(state: SearchState, config: SearchConfig, now: datetime | None = None) -> str | None:
     """Say whether a walk is at its end.
 
     Parameters
@@ -165,6 +172,8 @@ def should_stop(state: SearchState, config: SearchConfig) -> str | None:
         Where the walker stands.
     config
         The search, whose ``stop`` section counts.
+    now
+        The time, with its zone; None: ``stop.wall_hours`` is not looked at.
 
     Returns
     -------
@@ -178,6 +187,8 @@ def should_stop(state: SearchState, config: SearchConfig) -> str | None:
         return "max_structures reached"
     if state.since_best >= stop.patience:
         return "patience exhausted"
+    if now and state.began and stop.wall_hours and now - state.began >= timedelta(hours=stop.wall_hours):
+        return "wall_hours reached"
     return None
 
 

@@ -19,6 +19,7 @@ from fuse_flows.structures.assembly import random_structure
 from fuse_flows.structures.blocks import BlockStructure
 from fuse_flows.structures.composition import FormulaUnit
 from fuse_flows.structures.radii import module_edge
+from fuse_flows.structures.symmetry import choose_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,8 @@ class Proposal:
         Why there is no structure.
     origin, pool_member
         Name and number of the pool member it is.
+    cell
+        Which cell of the crystal was taken before the rattle, if one was asked for.
     """
 
     candidate_id: str
@@ -67,6 +70,7 @@ class Proposal:
     reason: str = ""
     origin: str | None = None
     pool_member: int | None = None
+    cell: str = ""
 
 
 def propose_initial(config: SearchConfig, index: int, walker: int = 0, pool: PoolReader = no_pool) -> Proposal:
@@ -121,18 +125,20 @@ def propose(state: SearchState, config: SearchConfig, pool: PoolReader = no_pool
     weights = config.moves.melted_weights if state.melted else config.moves.weights
     fresh = PoolDraw.at(state, config, pool)
     move, moved, failures = _first_possible_move(parent, context, weights, draw.propose, fresh)
+    chosen = None if moved is None else choose_cell(moved.to_structure(), config.symmetry, config.max_atoms)
     return Proposal(
         candidate_id=candidate_id(state.search_id, walker, step, index),
         walker=walker,
         step=step,
         index=index,
         source="file" if isinstance(moved, DrawnMember) else "move",
-        structure=None if moved is None else rattled(moved.to_structure(), config.rattle, draw.rattle),
+        structure=None if chosen is None else rattled(chosen.structure, config.rattle, draw.rattle),
         parent_id=state.current.candidate_id,
         move=move,
         failures=failures,
         reason="" if moved is not None else "no move is possible",
         **_origin(moved),
+        cell="" if chosen is None else chosen.note,
     )
 
 
@@ -215,12 +221,15 @@ def _fresh_proposal(
     """Draw from the pool; else assemble a random structure, or say why that failed."""
     rngs = streams(config.seed, walker, step, index)
     formula_unit = FormulaUnit.from_config(config)
-    largest = len(formula_unit.formula_units(max_atoms or config.max_atoms))
-    structure, reason = None, ""
+    limit = max_atoms or config.max_atoms
+    largest = len(formula_unit.formula_units(limit))
+    structure, reason, cell = None, "", ""
     made: BlockStructure | DrawnMember | None = draw(rngs.propose)
     try:
         made = made or random_structure(formula_unit, max_formula_units=largest, config=config, rng=rngs.propose)
-        structure = rattled(made.to_structure(), config.rattle, rngs.rattle)
+        limit = config.max_atoms if isinstance(made, DrawnMember) else limit
+        chosen = choose_cell(made.to_structure(), config.symmetry, limit)
+        structure, cell = rattled(chosen.structure, config.rattle, rngs.rattle), chosen.note
     except GenerationError as error:
         reason = str(error)
     return Proposal(
@@ -232,4 +241,5 @@ def _fresh_proposal(
         structure=structure,
         reason=reason,
         **_origin(made),
+        cell=cell,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,6 +54,7 @@ class SearchState(_Record):
     moves: dict[MoveName, MoveStatistics] = Field(default_factory=dict)
     used_pool_members: list[int] = Field(default_factory=list, description="Numbers of the pool members proposed.")
     outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")
+    began: datetime | None = Field(None, description="When the walk began, set once; only the wall clock reads it.")
     stop_reason: str | None = Field(None, description="Why the search ended; None while it goes on.")
 
 

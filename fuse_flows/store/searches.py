@@ -9,6 +9,7 @@ from fuse_flows.errors import DatabaseError
 from fuse_flows.schemas.step import SearchDoc
 from fuse_flows.search.state import SearchState
 from fuse_flows.store.queries import candidates, counts_by_outcome
+from fuse_flows.store.requests import STOP_REQUESTED, is_stop_requested
 
 if TYPE_CHECKING:
     from fuse_flows.store.connection import Connection
@@ -72,11 +73,15 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
     outcomes = counts_by_outcome(connection, search_id)
     jobs = jobs_by_state(connection, search_id)
     unfinished = any(number for name, number in jobs.items() if name not in _FINAL)
+    reason = None if state is None else state.stop_reason
+    if is_stop_requested(connection.launchpad, search_id):
+        reason = reason or STOP_REQUESTED
+    stopped = reason == STOP_REQUESTED and not any(jobs.get(name) for name in _ACTIVE)
     return SearchDoc(
         search_id=search_id,
         formula=config.formula,
-        status="waiting" if not outcomes else "running" if unfinished else "finished",
-        stop_reason=None if state is None else state.stop_reason,
+        status="stopped" if stopped else "waiting" if not outcomes else "running" if unfinished else "finished",
+        stop_reason=reason,
         n_structures=sum(outcomes.values()),
         max_structures=config.stop.max_structures,
         outcomes=outcomes,

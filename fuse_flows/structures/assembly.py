@@ -102,11 +102,11 @@ def _draw(
     generator, checks = config.generator, config.checks
     system = tuple(LatticeSystem)[int(rng.integers(len(LatticeSystem)))]
     most = int(n_atoms * (1 + generator.vacancy_ratio) / SITES_PER_BLOCK)
-    sizes = block_counts(system, -(-n_atoms // SITES_PER_BLOCK), most, generator.max_axis)
+    sizes = block_counts(system, -(-n_atoms // SITES_PER_BLOCK), most, generator.max_axis, generator.max_aspect)
     if not sizes:
         return "no cell of the lattice system has a fitting size"
     n_blocks = sizes[int(rng.integers(len(sizes)))]
-    shapes = grids(system, n_blocks, generator.max_axis)
+    shapes = grids(system, n_blocks, generator.max_axis, generator.max_aspect)
     grid = shapes[int(rng.integers(len(shapes)))]
     angles = draw_angles(system, rng)
     density = density_ratio(n_blocks * edge**3 / 2 * angle_factor(angles), units, formula_unit)

@@ -37,7 +37,9 @@ class LatticeSystem(StrEnum):
 
 
 @cache
-def grids(system: LatticeSystem, n_blocks: int, max_axis: int = 40) -> tuple[Grid, ...]:
+def grids(
+    system: LatticeSystem, n_blocks: int, max_axis: int = 40, max_aspect: float | None = None
+) -> tuple[Grid, ...]:
     """List the shapes of a lattice system that have exactly ``n_blocks`` sub-modules.
 
     Parameters
@@ -49,6 +51,8 @@ def grids(system: LatticeSystem, n_blocks: int, max_axis: int = 40) -> tuple[Gri
         Number of sub-modules.
     max_axis
         Largest number along one axis; for the cubic system, along a and b.
+    max_aspect
+        Longest over shortest edge of the cell; None: no limit.
 
     Returns
     -------
@@ -62,7 +66,13 @@ def grids(system: LatticeSystem, n_blocks: int, max_axis: int = 40) -> tuple[Gri
             nz, rest = divmod(n_blocks, nx * ny)
             if not rest and nz and _is_shape(system, nx, ny, nz, max_axis):
                 found.append((nx, ny, nz))
-    return tuple(found)
+    return tuple(grid for grid in found if max_aspect is None or aspect(grid) <= max_aspect)
+
+
+def aspect(grid: Grid) -> float:
+    """Return the longest over the shortest edge of a cell of sub-modules, which are half as high as wide."""
+    edges = (2 * grid[0], 2 * grid[1], grid[2])
+    return max(edges) / min(edges)
 
 
 def _is_shape(system: LatticeSystem, nx: int, ny: int, nz: int, max_axis: int) -> bool:
@@ -82,12 +92,16 @@ def _is_shape(system: LatticeSystem, nx: int, ny: int, nz: int, max_axis: int) -
 
 
 @cache
-def block_counts(system: LatticeSystem, low: int, high: int, max_axis: int = 40) -> tuple[int, ...]:
+def block_counts(
+    system: LatticeSystem, low: int, high: int, max_axis: int = 40, max_aspect: float | None = None
+) -> tuple[int, ...]:
     """List the numbers of sub-modules from ``low`` to ``high`` for which a lattice system has a shape."""
-    return tuple(n for n in range(max(1, low), high + 1) if grids(system, n, max_axis))
+    return tuple(n for n in range(max(1, low), high + 1) if grids(system, n, max_axis, max_aspect))
 
 
-def shapes_with(n_blocks: int, max_axis: int = 40) -> tuple[tuple[LatticeSystem, Grid], ...]:
+def shapes_with(
+    n_blocks: int, max_axis: int = 40, max_aspect: float | None = None
+) -> tuple[tuple[LatticeSystem, Grid], ...]:
     """List the shapes with exactly ``n_blocks`` sub-modules, for a new arrangement of the same blocks.
 
     Cubic shapes are left out: each is also tetragonal. Monoclinic and triclinic shapes are the same table with other
@@ -99,6 +113,8 @@ def shapes_with(n_blocks: int, max_axis: int = 40) -> tuple[tuple[LatticeSystem,
         Number of sub-modules.
     max_axis
         Largest number of sub-modules along one axis.
+    max_aspect
+        Longest over shortest edge of the cell; None: no limit.
 
     Returns
     -------
@@ -106,7 +122,7 @@ def shapes_with(n_blocks: int, max_axis: int = 40) -> tuple[tuple[LatticeSystem,
         All shapes; angles are then drawn with :func:`draw_angles`.
     """
     systems = (s for s in LatticeSystem if s is not LatticeSystem.CUBIC)
-    return tuple((system, grid) for system in systems for grid in grids(system, n_blocks, max_axis))
+    return tuple((system, grid) for system in systems for grid in grids(system, n_blocks, max_axis, max_aspect))
 
 
 def angle_factor(angles: Angles) -> float:

@@ -1,6 +1,7 @@
 """The command line as a user meets it: processes, exit codes, files."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -11,9 +12,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
+from fuse_flows.cli.progress import run_and_watch
+from fuse_flows.config import load_config
+from fuse_flows.flows.local import submit
 from fuse_flows.store.connection import write_jobflow_file, write_launchpad_file
 from fuse_flows.store.queries import candidates
+from fuse_flows.store.searches import active_jobs
 
 pytestmark = pytest.mark.mongo
 
@@ -67,6 +73,8 @@ def sequence(connection, search_id):
         (["config", "show", "MgO", "--config", "typo.yaml"], "max_atom"),
         (["results", "SrTiO3"], "search"),
         (["resume", "SrTiO3"], "search"),
+        (["stop", "SrTiO3"], "search"),
+        (["run", "MgO", "--wall-hours", 0], "stop.wall_hours"),
     ],
 )
 def test_bad_input_is_one_line_and_submits_nothing(connection, tmp_path, words, field):
@@ -181,6 +189,40 @@ def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tm
     done = command("resume", "Cu3Au", "--workers", 1, "-o", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     assert sequence(connection, search_id) == sequence(undisturbed, search_id)
+
+
+def test_stop_and_resume(connection_factory, config_file, tmp_path):
+    undisturbed = connection_factory()
+    assert command("run", "Cu3Au", "-c", config_file, "--workers", 1, "-o", tmp_path / "a").returncode == 0
+    search = load_config(config_file)
+    assert "is not running" in command("stop", "Cu3Au").stdout
+
+    connection = connection_factory()
+    submit(connection, search)
+    assert "was not asked to stop" in command("stop", "Cu3Au", "--withdraw").stdout
+    assert f"fuse-flows resume {search.search_id}" in command("stop", "Cu3Au").stdout
+    assert not run_and_watch(connection, search, 1, Console(file=io.StringIO()))  # nothing to do, which is no failure
+    assert "stopped stop requested" in command("status", search.search_id).stdout
+    assert not candidates(connection, search.search_id)
+    assert "may go on" in command("stop", "Cu3Au", "--withdraw").stdout
+    assert active_jobs(connection, search.search_id) == 4  # rlaunch could go on now
+    assert "continue with" in command("stop", "Cu3Au").stdout
+    done = command("resume", "Cu3Au", "--workers", 1, "-o", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    assert "finished: max_structures reached" in done.stdout
+    assert sequence(connection, search.search_id) == sequence(undisturbed, search.search_id)
+
+
+def test_wall_hours_end_a_search_and_resume_extends_it(connection, config_file, tmp_path):
+    words = ["--workers", 1, "-o", tmp_path / "out"]
+    done = command("run", "Cu3Au", "-c", config_file, "--wall-hours", 1e-6, *words)
+    assert done.returncode == 0, done.stderr
+    assert "finished: wall_hours reached" in done.stdout
+    again = command("resume", "Cu3Au", *words)
+    assert "finished: wall_hours reached" in again.stdout
+    extended = command("resume", "Cu3Au", "--wall-hours", 2, *words)
+    assert "finished: max_structures reached" in extended.stdout
+    assert len(sequence(connection, _only_search(connection))) == 10
 
 
 @pytest.mark.parametrize(("has_jobflow_file", "workers"), [(True, 1), (False, 2)])

@@ -1,6 +1,7 @@
 """The Metropolis rule, counters, melting and stop conditions."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -103,6 +104,59 @@ def test_melting_begins_at_the_threshold_and_heats_up_to_the_limit():
     assert state.melted
 
 
+def uphill_accepted(state, config=CONFIG):
+    """The next step with a tiny rise, which any draw accepts."""
+    verdict = step_with(state, state.current.energy_per_atom + 1e-5, config)
+    assert verdict.reason == "uphill, accepted"
+    return verdict.state
+
+
+def test_uphill_acceptance_resets_no_counter():
+    state = begun(-1.0).model_copy(update={"since_best": 7, "since_downhill": 1})
+    after = uphill_accepted(state)
+    assert (after.since_best, after.since_downhill) == (8, 2)
+    assert (after.temperature, after.melted) == (0.05, False)
+    assert after.current.energy_per_atom > after.best.energy_per_atom
+
+
+def test_uphill_acceptance_neither_heats_nor_cools_while_melted():
+    """Melting begins, and goes on, with rejections only; only a downhill step ends it."""
+    state = begun(-1.0).model_copy(update={"since_downhill": 40})
+    assert not uphill_accepted(state).melted
+    hot = state.model_copy(update={"temperature": 0.055, "melted": True})
+    after = uphill_accepted(hot)
+    assert (after.temperature, after.melted, after.since_downhill) == (0.055, True, 41)
+    melted = step_with(after, None).state
+    assert melted.temperature > 0.055
+    cooled = step_with(melted, melted.current.energy_per_atom - 1e-5).state
+    assert (cooled.temperature, cooled.melted, cooled.since_downhill) == (0.05, False, 0)
+    # back at the lowest energy, but not below it
+    assert cooled.since_best == melted.since_best
+
+
+@pytest.mark.parametrize("energy", [None, -1.0, 5.0])
+def test_every_kind_of_rejection_heats_past_the_threshold(energy):
+    state = begun(-1.0).model_copy(update={"since_downhill": 2})
+    verdict = step_with(state, energy)
+    assert not verdict.accepted
+    assert verdict.state.melted
+    assert 0.05 < verdict.state.temperature < 0.06
+
+
+def test_melting_heats_by_uniform_draws():
+    config = CONFIG.model_copy(
+        update={"acceptance": CONFIG.acceptance.model_copy(update={"max_temperature": 99.0, "melt_threshold": 1})}
+    )
+    state, rises = begun(-1.0, config=config), []
+    for _ in range(600):
+        after = step_with(state, None, config).state
+        rises.append(after.temperature - state.temperature)
+        state = after
+    assert 0 <= min(rises) < 0.001
+    assert 0.009 < max(rises) < 0.01
+    assert sum(rises) / len(rises) == pytest.approx(0.005, abs=0.0005)
+
+
 def test_statistics_count_moves_failures_and_outcomes():
     failures = ((MoveName.NEW_CELL_SHAPE, "no other shape"), (MoveName.SWAP_SUBMODULES, "one block"))
     state = step_with(begun(-1.0), -2.0, failures=failures).state
@@ -121,6 +175,34 @@ def test_stop_conditions():
     assert should_stop(state.model_copy(update={"n_structures": 30}), config) == "max_structures reached"
     assert should_stop(state.model_copy(update={"since_best": 10}), config) == "patience exhausted"
     assert step_with(state, -2.6, config).state.stop_reason == "target_energy reached"
+
+
+def test_wall_clock_counts_from_the_beginning_of_the_walk():
+    began = datetime(2025, 3, 30, 1, tzinfo=UTC)
+    config = SearchConfig(formula="MgO", stop={"wall_hours": 1.5})
+    state = start(config, [evaluation(-1.0)], began=began)
+    late, later = began + timedelta(hours=1.4), began + timedelta(hours=1.5)
+    assert should_stop(state, config, late) is None
+    assert should_stop(state, config, later) == "wall_hours reached"
+    assert should_stop(state, config) is None
+    assert should_stop(state, SearchConfig(formula="MgO"), later) is None
+    after = step_with(state, -2.0, config).state
+    assert after.began == began
+    assert after.stop_reason is None
+    assert SearchState.model_validate(after.model_dump(mode="json")) == after
+
+
+def test_every_limit_ends_the_search_for_its_own_reason():
+    stop = {"max_structures": 3, "patience": 3, "wall_hours": 1}
+    config = SearchConfig(formula="MgO", stop=stop, generator={"initial_structures": 1})
+    began = datetime(2025, 1, 1, tzinfo=UTC)
+    state = start(config, [evaluation(-1.0)], began=began)
+    assert step_with(step_with(state, -1.5, config).state, -1.7, config).state.stop_reason == "max_structures reached"
+    longer = SearchConfig(formula="MgO", stop=stop | {"max_structures": 99}, generator={"initial_structures": 1})
+    for _ in range(3):
+        state = step_with(state, None, longer).state
+    assert state.stop_reason == "patience exhausted"
+    assert should_stop(state, longer, began + timedelta(hours=2)) == "patience exhausted"
 
 
 def test_state_survives_json():

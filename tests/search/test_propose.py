@@ -57,6 +57,40 @@ def test_each_move_keeps_the_composition_and_is_reproducible(name):
     assert len(proposal.structure) <= 16
 
 
+def test_melted_weights_count_while_the_search_is_melted():
+    weights = {"weights": {MoveName.SWAP_ATOMS: 1}, "melted_weights": {MoveName.NEW_STRUCTURE_MAXIMUM_SIZE: 1}}
+    search = config(moves=weights)
+    state = state_at(ROCKSALT, search).model_copy(update={"melted": True})
+    assert propose(state, search).move == MoveName.NEW_STRUCTURE_MAXIMUM_SIZE
+
+
+@pytest.mark.parametrize(("wanted", "n_atoms"), [("primitive", 2), ("conventional", 8)])
+def test_cells_are_standardised_before_the_rattle(wanted, n_atoms):
+    """A parent that is repeated becomes the standard cell again, and the rattle is what deviates from it."""
+    search = config(symmetry={"standardise": wanted}, moves={"weights": {MoveName.DOUBLE_CELL: 1}})
+    found = []
+    for seed in range(30):
+        one = search.model_copy(update={"seed": seed})
+        proposal = propose(state_at(ROCKSALT, one), one)
+        assert proposal == propose(state_at(ROCKSALT, one), one)
+        assert proposal.cell == wanted
+        assert is_rocksalt_composition(proposal.structure)
+        found.append(len(proposal.structure))
+    assert n_atoms in found
+    assert max(found) <= 16
+    plain = propose(state_at(ROCKSALT, config()), config())
+    assert plain.cell == ""
+
+
+@pytest.mark.parametrize("wanted", ["primitive", "conventional"])
+def test_first_population_in_standard_cells_keeps_its_limit(wanted):
+    search = config(symmetry={"standardise": wanted, "reduce": "niggli"}, generator={"initial_max_atoms": 4})
+    proposals = [propose_initial(search, index) for index in range(20)]
+    assert all(len(proposal.structure) <= 4 and is_rocksalt_composition(proposal.structure) for proposal in proposals)
+    assert {proposal.cell.split(",")[0] for proposal in proposals} <= {wanted, "primitive (conventional too large)"}
+    assert all(proposal.cell.endswith(", niggli") for proposal in proposals)
+
+
 def test_impossible_moves_are_replaced_and_recorded():
     copper = Structure(Lattice.cubic(2.6), ["Cu"], [[0, 0, 0]])
     weights = {MoveName.SWAP_ATOMS: 1e6, MoveName.PERMUTE_ALL_ATOMS: 1e6, MoveName.NEW_STRUCTURE_MAXIMUM_SIZE: 1e-6}

@@ -56,6 +56,24 @@ def test_all_numbers_of_formula_units_are_equally_likely():
     assert all(65 <= n <= 135 for n in sizes.values())  # four standard deviations around 100
 
 
+def test_no_needles_are_drawn_and_sizes_stay_equally_likely():
+    rng = np.random.default_rng(12)
+    for limit in (3.0, 12.0):
+        unit, limits = setting("Ca3Ti2O7", 48, generator={"max_aspect": limit})
+        drawn = [random_structure(unit, rng=rng, **limits) for _ in range(400)]
+        aspects = [structure.lengths.max() / structure.lengths.min() for structure in drawn]
+        assert limit / 2 < max(aspects) <= limit + 1e-9
+        sizes = Counter(len(structure) // 12 for structure in drawn)
+        assert sorted(sizes) == [1, 2, 3, 4]
+        assert all(65 <= n <= 135 for n in sizes.values())  # four standard deviations around 100
+
+
+def test_the_longest_published_structure_could_be_drawn():
+    """Li3Si3O5Cl5 of the FUSE2 paper's random search, 3.03 x 9.10 x 34.9 A, the extreme of its 46 structures."""
+    limit = make_config({"formula": "Li3Si3O5Cl5"}).generator.max_aspect
+    assert 34.8888 / 3.02981 < limit < 15
+
+
 def test_every_lattice_system_is_assembled():
     unit, limits = setting("SrTiO3", 20)
     rng = np.random.default_rng(2)

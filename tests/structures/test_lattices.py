@@ -9,6 +9,7 @@ from fuse_flows.structures.lattices import (
     LatticeSystem,
     angle_choices,
     angle_factor,
+    aspect,
     block_counts,
     cell_vectors,
     draw_angles,
@@ -63,6 +64,17 @@ def test_a_single_submodule_has_a_shape_of_its_own():
 def test_the_longest_axis_is_bounded():
     assert grids(LatticeSystem.TRICLINIC, 41, max_axis=40) == ()
     assert max(max(grid) for _, grid in shapes_with(48, max_axis=12)) == 12
+
+
+def test_the_aspect_of_a_cell_is_bounded():
+    assert [aspect(grid) for grid in ((1, 1, 2), (1, 1, 1), (1, 1, 29), (1, 29, 1))] == [1, 2, 14.5, 58]
+    for n_blocks in range(1, 60):
+        shapes = shapes_with(n_blocks)
+        near = tuple((system, grid) for system, grid in shapes if aspect(grid) <= 6)
+        assert shapes_with(n_blocks, max_aspect=6) == near
+    assert block_counts(LatticeSystem.CUBIC, 1, 128, max_aspect=1) == (2, 16, 54, 128)
+    assert 29 in block_counts(LatticeSystem.TRICLINIC, 1, 40)
+    assert 29 not in block_counts(LatticeSystem.TRICLINIC, 1, 40, max_aspect=12)
 
 
 def test_monoclinic_cells_have_a_true_beta():

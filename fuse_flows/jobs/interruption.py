@@ -1,0 +1,59 @@
+"""What ends a walk from outside: the clock, and a user who asks it to stop. Neither changes what it visits before."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fuse_flows.search.judge import should_stop
+from fuse_flows.store.requests import STOP_REQUESTED, is_stop_requested
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fireworks import LaunchPad
+
+    from fuse_flows.config import SearchConfig
+    from fuse_flows.search.state import SearchState
+
+
+_stop_requested: ContextVar[Callable[[], bool] | None] = ContextVar("fuse_flows_stop_requested", default=None)
+
+
+@contextmanager
+def listen_to_requests(launchpad: LaunchPad, search_id: str) -> Iterator[None]:
+    """Let the jobs that run while the context is open see what users ask of a search.
+
+    Without it (``run_locally``, or a Flow converted by jobflow itself) there is nobody to ask.
+    """
+    token = _stop_requested.set(partial(is_stop_requested, launchpad, search_id))
+    try:
+        yield
+    finally:
+        _stop_requested.reset(token)
+
+
+def interrupted(state: SearchState, config: SearchConfig) -> SearchState:
+    """Look at the clock and at requests, between two structures.
+
+    Parameters
+    ----------
+    state
+        State that was just judged.
+    config
+        The search.
+
+    Returns
+    -------
+    SearchState
+        With the reason if the walk ends here. It is part of the stored state, so that a job that is run again
+        decides as it did before.
+    """
+    reason = state.stop_reason or should_stop(state, config, now=datetime.now(UTC))
+    asked = _stop_requested.get()
+    if reason is None and asked is not None and asked():
+        reason = STOP_REQUESTED
+    return state.model_copy(update={"stop_reason": reason})

@@ -1,0 +1,146 @@
+"""Other cells of the same crystal: the standard ones of spglib and the Niggli-reduced one (FUSE2 paper, Section 2.2).
+
+They are taken before a relaxation, which then keeps no symmetry: small cells relax faster, and cells that are neither
+flat nor oblique are cut into better sub-modules. What cannot be standardised stays as it is, with a note that says so.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pymatgen.core import Structure
+
+    from fuse_flows.config import SymmetryConfig
+
+_MAX_DENSITY_CHANGE = 0.05
+"""A standard cell that is denser or less dense by more than this share is another crystal."""
+
+
+@dataclass(frozen=True)
+class ChosenCell:
+    """A cell of a crystal and how it was chosen.
+
+    Parameters
+    ----------
+    structure
+        The crystal in that cell.
+    note
+        What was taken, in one of a few fixed phrases that can be counted; empty if nothing was asked for.
+    """
+
+    structure: Structure
+    note: str
+
+
+class _Cell(NamedTuple):
+    """A crystal in the convention of spglib: vectors as rows (angstrom), fractional positions, atomic numbers."""
+
+    lattice: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+
+
+def choose_cell(structure: Structure, settings: SymmetryConfig, max_atoms: int) -> ChosenCell:
+    """Return a crystal in the cell that the search wants to relax.
+
+    Parameters
+    ----------
+    structure
+        Ordered structure.
+    settings
+        Which cell is wanted.
+    max_atoms
+        Largest number of atoms. A conventional cell that is larger gives way to the primitive one.
+
+    Returns
+    -------
+    ChosenCell
+        The structure itself where nothing was asked for, or where nothing can be done.
+    """
+    cell = _Cell(structure.lattice.matrix, structure.frac_coords, np.array([site.specie.Z for site in structure]))
+    notes, found = [], cell
+    if settings.standardise != "none":
+        found, note = _standardised(found, settings, max_atoms)
+        notes.append(note)
+    if settings.reduce == "niggli":
+        found, note = _niggli_reduced(found)
+        notes.append(note)
+    return ChosenCell(structure if found is cell else _to_structure(found), ", ".join(notes))
+
+
+def _standardised(cell: _Cell, settings: SymmetryConfig, max_atoms: int) -> tuple[_Cell, str]:
+    """Return the wanted standard cell if it fits, else the primitive one, else the cell as it is."""
+    conventional = settings.standardise == "conventional"
+    for primitive in (False, True) if conventional else (True,):
+        standard = _standard_cell(cell, settings.symprec, primitive=primitive)
+        if isinstance(standard, str):
+            return cell, f"unchanged ({standard})"
+        if len(standard.numbers) <= max_atoms:
+            late = " (conventional too large)" if primitive and conventional else ""
+            return standard, ("primitive" if primitive else "conventional") + late
+    return cell, "unchanged (too large)"
+
+
+def _standard_cell(cell: _Cell, symprec: float, *, primitive: bool) -> _Cell | str:
+    """Ask spglib for a standard cell, idealised; or say why there is none."""
+    import spglib
+
+    _silence_spglib()
+    try:
+        found = spglib.standardize_cell(cell, to_primitive=primitive, no_idealize=False, symprec=symprec)
+    except Exception:  # noqa: BLE001 - None or an exception of any kind, by version; neither may stop a search
+        found = None
+    if found is None:
+        return "spglib failed"
+    standard = _Cell(np.asarray(found[0]), np.asarray(found[1]), np.asarray(found[2], dtype=np.int64))
+    return standard if _is_same_crystal(cell, standard) else "spglib changed the crystal"
+
+
+def _is_same_crystal(one: _Cell, other: _Cell) -> bool:
+    """Tell whether two cells agree in composition and, nearly, in density."""
+    if not len(other.numbers) or not all(np.isfinite(array).all() for array in other):
+        return False
+    size = int(max(one.numbers.max(), other.numbers.max())) + 1
+    counts = [np.bincount(cell.numbers, minlength=size) for cell in (one, other)]
+    per_atom = [abs(np.linalg.det(cell.lattice)) / len(cell.numbers) for cell in (one, other)]
+    same_composition = np.array_equal(counts[0] * len(other.numbers), counts[1] * len(one.numbers))
+    return same_composition and bool(abs(per_atom[1] / per_atom[0] - 1) < _MAX_DENSITY_CHANGE)
+
+
+def _niggli_reduced(cell: _Cell) -> tuple[_Cell, str]:
+    """Return the same atoms in the Niggli-reduced cell of the same lattice, neither rotated nor moved."""
+    import spglib
+
+    _silence_spglib()
+    try:
+        reduced = spglib.niggli_reduce(cell.lattice)
+    except Exception:  # noqa: BLE001 - as above
+        reduced = None
+    if reduced is None:
+        return cell, "not reduced (spglib failed)"
+    exact = reduced @ np.linalg.inv(cell.lattice)
+    change = np.round(exact)
+    determinant = round(float(np.linalg.det(change)))
+    if abs(determinant) != 1 or not np.allclose(exact, change, atol=1e-3):
+        return cell, "not reduced (spglib changed the lattice)"
+    change *= determinant  # keeps the handedness
+    positions = cell.positions @ np.round(np.linalg.inv(change))
+    return _Cell(change @ cell.lattice, positions - np.floor(positions), cell.numbers), "niggli"
+
+
+def _to_structure(cell: _Cell) -> Structure:
+    from pymatgen.core import Element, Lattice, Structure
+
+    species = [Element.from_Z(int(z)) for z in cell.numbers]
+    return Structure(Lattice(cell.lattice), species, cell.positions)
+
+
+def _silence_spglib() -> None:
+    """Keep it from reporting every tolerance that it has to try to stderr."""
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")
