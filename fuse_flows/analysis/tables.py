@@ -25,6 +25,7 @@ COLUMNS = (
     "volume",
     "density",
     "accepted",
+    "cluster_id",
     "seconds",
 )
 
@@ -61,7 +62,7 @@ def best_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rank, energies, size, space group, density and origin.
+        Rank, energies, size, space group, density, origin and number of copies.
     """
     rows: list[dict[str, Any]] = []
     for rank, doc in enumerate(candidates, start=1):
@@ -79,6 +80,7 @@ def best_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "density": doc["density"],
                 "origin": doc["move"] or doc["source"],
                 "step": doc["step"],
+                "copies": doc.get("copies", 1),
             }
         )
     return rows

@@ -10,11 +10,13 @@ from fuse_flows.config import SearchConfig
 from fuse_flows.jobs.base import describe, own_output, read_output, search_job
 from fuse_flows.jobs.continuation import Segment, respond_and_replace, respond_and_start
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
+from fuse_flows.jobs.visited import cluster_fields, minima_of, read_visited
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import StepDoc
 from fuse_flows.search.judge import judge, should_stop, start
 from fuse_flows.search.propose import propose
 from fuse_flows.search.state import SearchState
+from fuse_flows.search.visited import VisitedMinima, clusters_of
 
 
 @search_job
@@ -38,7 +40,8 @@ def begin_walk(config: dict[str, Any], populations: list[OutputReference], walke
     search = SearchConfig.model_validate(config)
     members = [member for population in populations for member in read_output(population.uuid)["candidates"]]
     state = start(search, [evaluation_of(member) for member in members], walker)
-    return _go_on(search, state, candidates=[], kind="start", jobs_left=0)
+    clusters = clusters_of(search.duplicates, minima_of(members)) if search.duplicates.enabled else None
+    return _go_on(search, state, candidates=[], kind="start", jobs_left=0, clusters=clusters)
 
 
 @search_job
@@ -66,13 +69,16 @@ def take_steps(config: dict[str, Any], previous: tuple[str, int], jobs_left: int
     if stored is None:
         uuid, index = previous
         before = SearchState.model_validate(read_output(uuid, index)["state"])
-        state, candidates = walk(search, before)
+        visited = read_visited(search, before) if search.duplicates.enabled else None
+        state, candidates = walk(search, before, visited)
     else:
         state, candidates = SearchState.model_validate(stored["state"]), stored["candidates"]
     return _go_on(search, state, candidates, kind="steps", jobs_left=jobs_left, walker=walker)
 
 
-def walk(config: SearchConfig, state: SearchState) -> tuple[SearchState, list[dict[str, Any]]]:
+def walk(
+    config: SearchConfig, state: SearchState, visited: VisitedMinima | None = None
+) -> tuple[SearchState, list[dict[str, Any]]]:
     """Propose, relax and judge up to ``steps_per_job`` candidates.
 
     Parameters
@@ -81,6 +87,8 @@ def walk(config: SearchConfig, state: SearchState) -> tuple[SearchState, list[di
         The search.
     state
         Where the walker stands.
+    visited
+        The minima it has visited so far, to which those of its steps are added; None not to compare.
 
     Returns
     -------
@@ -93,8 +101,10 @@ def walk(config: SearchConfig, state: SearchState) -> tuple[SearchState, list[di
     for _ in range(config.execution.steps_per_job):
         if should_stop(state, config):
             break
-        proposal = propose(state, config)
+        proposal = propose(state, config, visited)
         candidate = evaluate(proposal, config)
+        if visited is not None:
+            candidate |= cluster_fields(candidate, visited)
         verdict = judge(state, proposal, evaluation_of(candidate), config)
         candidate |= {"accepted": verdict.accepted, "verdict": verdict.reason, "temperature": state.temperature}
         candidates.append(candidate)
@@ -133,6 +143,7 @@ def _go_on(
     kind: str,
     jobs_left: int,
     walker: int = 0,
+    clusters: dict[str, str] | None = None,
 ) -> Response:
     """Store a step and continue with the next job, the next segment, or not at all."""
     document = StepDoc(
@@ -142,6 +153,7 @@ def _go_on(
         step=state.step,
         candidates=candidates,
         state=state,
+        clusters=clusters,
         config=config.model_dump(mode="json") if kind == "start" else None,
     )
     output = to_mongo(document)

@@ -14,6 +14,7 @@ from fuse_flows.moves.base import MoveContext
 from fuse_flows.moves.registry import apply_move
 from fuse_flows.search.state import candidate_id
 from fuse_flows.search.streams import streams
+from fuse_flows.search.visited import VISITED_MINIMUM
 from fuse_flows.structures.assembly import random_structure
 from fuse_flows.structures.blocks import BlockStructure
 from fuse_flows.structures.composition import FormulaUnit
@@ -22,6 +23,7 @@ from fuse_flows.structures.radii import module_edge
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
     from fuse_flows.search.state import SearchState
+    from fuse_flows.search.visited import VisitedMinima
 
 Source = Literal["random", "move"]
 
@@ -82,11 +84,12 @@ def propose_initial(config: SearchConfig, index: int, walker: int = 0) -> Propos
     return _random_proposal(config, walker, step=0, index=index, max_atoms=config.generator.initial_max_atoms)
 
 
-def propose(state: SearchState, config: SearchConfig) -> Proposal:
+def propose(state: SearchState, config: SearchConfig, visited: VisitedMinima | None = None) -> Proposal:
     """Draw a move and make the next structure of a walker (paper, Section 2.2).
 
     A move that fails is left out and another one drawn. As long as no structure has relaxed successfully, there is
-    nothing to move and the assembler makes the proposals.
+    nothing to move and the assembler makes the proposals. A proposal that is a visited minimum already counts as a
+    failed move and is drawn again, by any move, up to ``duplicates.redraws`` times; then what comes is relaxed anyway.
 
     Parameters
     ----------
@@ -94,6 +97,8 @@ def propose(state: SearchState, config: SearchConfig) -> Proposal:
         Where the walker stands.
     config
         The search.
+    visited
+        The minima visited in the first population and in all steps before this one; None not to look.
 
     Returns
     -------
@@ -107,7 +112,7 @@ def propose(state: SearchState, config: SearchConfig) -> Proposal:
     context = move_context(config)
     parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
     weights = config.moves.melted_weights if state.melted else config.moves.weights
-    move, moved, failures = _first_possible_move(parent, context, weights, draw.propose)
+    move, moved, failures = _first_possible_move(parent, context, weights, draw.propose, visited)
     return Proposal(
         candidate_id=candidate_id(state.search_id, walker, step, index),
         walker=walker,
@@ -163,19 +168,29 @@ def rattled(structure: Structure, deviation: float, rng: np.random.Generator) ->
 
 
 def _first_possible_move(
-    parent: BlockStructure, context: MoveContext, weights: dict[MoveName, float], rng: np.random.Generator
+    parent: BlockStructure,
+    context: MoveContext,
+    weights: dict[MoveName, float],
+    rng: np.random.Generator,
+    visited: VisitedMinima | None = None,
 ) -> tuple[MoveName | None, BlockStructure | None, tuple[tuple[MoveName, str], ...]]:
-    """Draw moves without replacement until one succeeds."""
+    """Draw moves, those that fail without replacement, until one makes a structure that has not been visited."""
     names = [name for name in MoveName if weights.get(name, 0.0) > 0]
     failures: list[tuple[MoveName, str]] = []
+    redraws = 0 if visited is None else context.config.duplicates.redraws
     while names:
         share = np.array([weights[name] for name in names])
         name = names[rng.choice(len(names), p=share / share.sum())]
         try:
-            return name, apply_move(name, parent, context, rng), tuple(failures)
+            moved = apply_move(name, parent, context, rng)
         except MoveFailed as failure:
             failures.append((name, failure.reason))
             names.remove(name)
+            continue
+        if redraws == 0 or visited is None or visited.recognise(moved.to_structure()) is None:
+            return name, moved, tuple(failures)
+        failures.append((name, VISITED_MINIMUM))
+        redraws -= 1
     return None, None, tuple(failures)
 
 
