@@ -162,6 +162,23 @@ class AcceptanceConfig(_Section):
         return self
 
 
+class DuplicatesConfig(_Section):
+    """When two relaxed structures are the same minimum, and what the search does about minima it has visited."""
+
+    enabled: bool = Field(
+        True,
+        description="Redraw proposals that are visited minima; relaxing into a visited minimum counts as no change.",
+    )
+    energy_tolerance: float = Field(1e-3, gt=0, description="Copies differ by less than this, eV/atom.")
+    volume_tolerance: float = Field(0.02, gt=0, description="Volumes of copies differ by less than this, relative.")
+    ltol: float = Field(0.2, gt=0, description="StructureMatcher: tolerance of lengths, relative.")
+    stol: float = Field(0.3, gt=0, description="StructureMatcher: tolerance of positions, in (V/N)^(1/3).")
+    angle_tol: float = Field(5.0, gt=0, description="StructureMatcher: tolerance of angles, degrees.")
+    redraws: int = Field(
+        5, ge=0, description="Proposals per step that are drawn again because they are visited minima."
+    )
+
+
 class StopConfig(_Section):
     """When a search ends; the first condition that is met counts."""
 
@@ -230,6 +247,7 @@ class SearchConfig(_Section):
     checks: ChecksConfig = ChecksConfig()
     moves: MovesConfig = MovesConfig()
     acceptance: AcceptanceConfig = AcceptanceConfig()
+    duplicates: DuplicatesConfig = DuplicatesConfig()
     stop: StopConfig = StopConfig()
     tiers: tuple[TierConfig, ...] = Field((TierConfig(),), min_length=1, description="Tiers of relaxation, in order.")
     execution: ExecutionConfig = ExecutionConfig()

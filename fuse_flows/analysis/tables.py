@@ -26,6 +26,7 @@ COLUMNS = (
     "volume",
     "density",
     "accepted",
+    "cluster_id",
     "seconds",
 )
 
@@ -62,7 +63,7 @@ def best_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rank, energies, size, space group, density and origin.
+        Rank, energies, size, space group, density, origin and number of copies.
     """
     rows: list[dict[str, Any]] = []
     for rank, doc in enumerate(candidates, start=1):
@@ -80,6 +81,7 @@ def best_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "density": doc["density"],
                 "origin": doc.get("origin") or doc["move"] or doc["source"],
                 "step": doc["step"],
+                "copies": doc.get("copies", 1),
             }
         )
     return rows

@@ -55,6 +55,10 @@ def results(
     search: Annotated[str, typer.Argument(help="Search id, its beginning, or a formula.")],
     top: Annotated[int, typer.Option(min=1, help="How many.")] = TOP,
     *,
+    unique: Annotated[
+        bool,
+        typer.Option("--unique/--all", help="One row per minimum with the number of its copies, or every candidate."),
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The candidate documents as JSON.")] = False,
     launchpad: LaunchPadFile = None,
 ) -> None:
@@ -64,11 +68,11 @@ def results(
 
     connection = connect(launchpad)
     search_id = find_search(connection, search)
-    best = best_candidates(connection, search_id, top)
+    best = best_candidates(connection, search_id, top, unique=unique)
     if as_json:
         typer.echo(json.dumps(best, indent=1))
     else:
-        _print_best(best, search_id)
+        _print_best(best, search_id, unique=unique)
 
 
 def show_and_write(connection: Connection, search_id: str, folder: Path) -> None:
@@ -88,20 +92,21 @@ def show_and_write(connection: Connection, search_id: str, folder: Path) -> None
     from fuse_flows.store.searches import search_document
 
     search = search_document(connection, search_id)
-    best = best_candidates(connection, search_id, TOP)
+    best = best_candidates(connection, search_id, TOP, unique=True)
     console.print(f"{search.status}: {search.stop_reason or 'more to do'}; {_counts(search.outcomes)}")
     _print_best(best, search_id)
     write_results(folder, candidates(connection, search_id), best, title=search_id)
     console.print(f"wrote {len(best)} CIF files, energies.csv and energies.png into {folder}")
 
 
-def _print_best(best: list[dict[str, Any]], search_id: str) -> None:
+def _print_best(best: list[dict[str, Any]], search_id: str, *, unique: bool = True) -> None:
     from fuse_flows.analysis.tables import best_rows
 
     if not best:
         console.print(f"no structure of {search_id} has relaxed successfully yet")
         return
-    rows = table("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")
+    columns = ("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")
+    rows = table(*columns, *(["copies"] if unique else []))
     for row in best_rows(best):
         rows.add_row(
             str(row["rank"]),
@@ -114,6 +119,7 @@ def _print_best(best: list[dict[str, Any]], search_id: str) -> None:
             row["origin"],
             str(row["step"]),
             row["candidate_id"],
+            *([str(row["copies"])] if unique else []),
         )
     console.print(rows)
 

@@ -8,6 +8,7 @@ from fuse_flows.relax.tiers import relax_through
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.candidate import CandidateDoc
 from fuse_flows.search.judge import Evaluation
+from fuse_flows.structures.fingerprint import Cell, fingerprint
 
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
@@ -37,6 +38,11 @@ def evaluate(proposal: Proposal, config: SearchConfig) -> dict[str, Any]:
         formula=config.formula,
         atoms_per_unit=sum(config.counts.values()),
     )
+    if document.energy_per_atom is not None and results:
+        tolerances = config.duplicates.energy_tolerance, config.duplicates.volume_tolerance
+        cell = Cell.from_structure(results[-1].structure)
+        key = fingerprint(cell, document.energy_per_atom, *tolerances, document.space_group_number or 0)
+        document.fingerprint = str(key)
     return to_mongo(document)
 
 
@@ -62,4 +68,5 @@ def evaluation_of(candidate: dict[str, Any]) -> Evaluation:
         n_atoms=candidate["n_atoms"] or 0,
         structure=candidate["structure"],
         pool_member=candidate.get("pool_member"),
+        cluster_id=candidate["cluster_id"],
     )

@@ -13,11 +13,13 @@ from fuse_flows.jobs.continuation import Segment, respond_and_replace, respond_a
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
 from fuse_flows.jobs.interruption import interrupted
 from fuse_flows.jobs.pool import stored_pool
+from fuse_flows.jobs.visited import cluster_fields, minima_of, read_visited
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import StepDoc
 from fuse_flows.search.judge import judge, should_stop, start
 from fuse_flows.search.propose import propose
 from fuse_flows.search.state import SearchState
+from fuse_flows.search.visited import VisitedMinima, clusters_of
 
 
 @search_job
@@ -44,9 +46,10 @@ def begin_walk(config: dict[str, Any], populations: list[OutputReference], walke
         members = [member for population in populations for member in read_output(population.uuid)["candidates"]]
         begun = start(search, [evaluation_of(member) for member in members], walker, began=datetime.now(UTC))
         state = interrupted(begun, search)
+        clusters = clusters_of(search.duplicates, minima_of(members)) if search.duplicates.enabled else None
     else:
-        state = SearchState.model_validate(stored["state"])
-    return _go_on(search, state, candidates=[], kind="start", jobs_left=0)
+        state, clusters = SearchState.model_validate(stored["state"]), stored["clusters"]
+    return _go_on(search, state, candidates=[], kind="start", jobs_left=0, clusters=clusters)
 
 
 @search_job
@@ -74,13 +77,16 @@ def take_steps(config: dict[str, Any], previous: tuple[str, int], jobs_left: int
     if stored is None:
         uuid, index = previous
         before = SearchState.model_validate(read_output(uuid, index)["state"])
-        state, candidates = walk(search, before)
+        visited = read_visited(search, before) if search.duplicates.enabled else None
+        state, candidates = walk(search, before, visited)
     else:
         state, candidates = SearchState.model_validate(stored["state"]), stored["candidates"]
     return _go_on(search, state, candidates, kind="steps", jobs_left=jobs_left, walker=walker)
 
 
-def walk(config: SearchConfig, state: SearchState) -> tuple[SearchState, list[dict[str, Any]]]:
+def walk(
+    config: SearchConfig, state: SearchState, visited: VisitedMinima | None = None
+) -> tuple[SearchState, list[dict[str, Any]]]:
     """Propose, relax and judge up to ``steps_per_job`` candidates.
 
     Parameters
@@ -89,6 +95,8 @@ def walk(config: SearchConfig, state: SearchState) -> tuple[SearchState, list[di
         The search.
     state
         Where the walker stands.
+    visited
+        The minima it has visited so far, to which those of its steps are added; None not to compare.
 
     Returns
     -------
@@ -101,8 +109,10 @@ def walk(config: SearchConfig, state: SearchState) -> tuple[SearchState, list[di
     for _ in range(config.execution.steps_per_job):
         if should_stop(state, config):
             break
-        proposal = propose(state, config, pool)
+        proposal = propose(state, config, pool, visited)
         candidate = evaluate(proposal, config)
+        if visited is not None:
+            candidate |= cluster_fields(candidate, visited)
         verdict = judge(state, proposal, evaluation_of(candidate), config)
         candidate |= {"accepted": verdict.accepted, "verdict": verdict.reason, "temperature": state.temperature}
         candidates.append(candidate)
@@ -143,6 +153,7 @@ def _go_on(
     kind: str,
     jobs_left: int,
     walker: int = 0,
+    clusters: dict[str, str] | None = None,
 ) -> Response:
     """Store a step and continue with the next job, the next segment, or not at all."""
     document = StepDoc(
@@ -152,6 +163,7 @@ def _go_on(
         step=state.step,
         candidates=candidates,
         state=state,
+        clusters=clusters,
         config=config.model_dump(mode="json") if kind == "start" else None,
     )
     output = to_mongo(document)

@@ -12,12 +12,12 @@ import fuse_flows
 from fuse_flows.config import MoveName
 from fuse_flows.relax.result import Outcome, RelaxResult
 from fuse_flows.schemas.base import Document
+from fuse_flows.structures.primitive import SYMPREC_LOOSE
 
 if TYPE_CHECKING:
     from fuse_flows.search.propose import Proposal
 
 SYMPREC_TIGHT = 0.01
-SYMPREC_LOOSE = 0.1
 
 
 class TierDoc(Document):
@@ -88,6 +88,14 @@ class CandidateDoc(StructureMetadata):
     space_group: str | None = Field(None, description=f"Symbol of the space group at symprec {SYMPREC_LOOSE} A.")
     space_group_number: int | None = Field(None, description=f"Its number at symprec {SYMPREC_LOOSE} A.")
     space_group_number_tight: int | None = Field(None, description=f"Its number at symprec {SYMPREC_TIGHT} A.")
+    fingerprint: str | None = Field(
+        None,
+        description="Atoms of the primitive cell, bins of energy and volume, space group: equal or near for copies.",
+    )
+    cluster_id: str | None = Field(
+        None, description="First candidate that relaxed into the same minimum, itself if it is new; None if it failed."
+    )
+    is_duplicate: bool | None = Field(None, description="Whether the minimum had been visited before.")
     structure_before: dict[str, Any] | None = Field(None, description="Structure as proposed (pymatgen).")
     structure: dict[str, Any] | None = Field(None, description="Relaxed structure (pymatgen).")
 

@@ -28,6 +28,11 @@ class StepDoc(Document):
     step: int = Field(description="Last step that was judged; 0 once the first population is there.")
     candidates: list[dict[str, Any]] = Field(default_factory=list, description="One CandidateDoc per step.")
     state: SearchState = Field(description="State after the last step.")
+    clusters: dict[str, str] | None = Field(
+        None,
+        description="Members of the first population with the first member of their cluster; only in the document that "
+        "begins a walk. They were stored before anybody compared them: the view adds this to their own documents.",
+    )
     config: dict[str, Any] | None = Field(
         None, description="The SearchConfig; only in the document that begins a walk."
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuse_flows.search.state import CandidateSummary, MoveStatistics, SearchState
 from fuse_flows.search.streams import streams
+from fuse_flows.search.visited import VISITED_MINIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ class Evaluation:
         Relaxed structure as a dictionary.
     pool_member
         Number of the pool member it was.
+    cluster_id
+        First candidate of the cluster of copies it belongs to, itself if it is a new minimum; None if nobody looked.
     """
 
     candidate_id: str
@@ -47,6 +50,12 @@ class Evaluation:
     n_atoms: int = 0
     structure: Mapping[str, Any] | None = None
     pool_member: int | None = None
+    cluster_id: str | None = None
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether it relaxed into a minimum that had been visited before."""
+        return self.cluster_id not in (None, self.candidate_id)
 
     def summary(self, energy: float) -> CandidateSummary:
         """Return the short form that the state keeps, with the given (rounded) energy."""
@@ -116,7 +125,9 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
     """Accept or reject the candidate of one step.
 
     Downhill steps are accepted and cool the search; equal energies (after rounding) are rejected; uphill steps are
-    accepted with probability exp(-dE/T). A failed candidate is rejected.
+    accepted with probability exp(-dE/T). A failed candidate is rejected, and so is one that relaxed into a visited
+    minimum: it is no change, and resets no counter. Should such a copy lie lower than the best candidate (by less than
+    the tolerance for copies, or it would be none) it becomes the best one, because `best` is the lowest energy seen.
 
     Parameters
     ----------
@@ -139,14 +150,15 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
     energy = (
         None if evaluation.energy_per_atom is None else quantised(evaluation.energy_per_atom, rules.energy_precision)
     )
-    accepted, reason = _metropolis(state, energy, rng.random())
+    draw = rng.random()
+    accepted, reason = (False, VISITED_MINIMUM) if evaluation.is_duplicate else _metropolis(state, energy, draw)
     downhill = reason in ("downhill", "first success")
     candidate = None if energy is None else evaluation.summary(energy)
     new_best = candidate is not None and (state.best is None or candidate.energy_per_atom < state.best.energy_per_atom)
     update: dict[str, Any] = {
         "step": proposal.step,
         "n_structures": state.n_structures + 1,
-        "since_best": 0 if new_best else state.since_best + (0 if downhill else 1),
+        "since_best": 0 if new_best and not evaluation.is_duplicate else state.since_best + (0 if downhill else 1),
         "since_downhill": 0 if downhill else state.since_downhill + 1,
         "moves": _moves_after(state.moves, proposal, accepted=accepted),
         "outcomes": _count([evaluation.outcome], state.outcomes),

@@ -15,6 +15,7 @@ from fuse_flows.moves.registry import apply_move
 from fuse_flows.search.pool import DrawnMember, PoolDraw, PoolReader, initial_member, no_pool
 from fuse_flows.search.state import candidate_id
 from fuse_flows.search.streams import streams
+from fuse_flows.search.visited import VISITED_MINIMUM
 from fuse_flows.structures.assembly import random_structure
 from fuse_flows.structures.blocks import BlockStructure
 from fuse_flows.structures.composition import FormulaUnit
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from fuse_flows.config import SearchConfig
     from fuse_flows.search.state import SearchState
+    from fuse_flows.search.visited import VisitedMinima
 
 Source = Literal["random", "move", "file"]
 
@@ -96,11 +98,15 @@ def propose_initial(config: SearchConfig, index: int, walker: int = 0, pool: Poo
     return _fresh_proposal(config, walker, 0, index, max_atoms=limit, draw=lambda _: initial_member(pool, index))
 
 
-def propose(state: SearchState, config: SearchConfig, pool: PoolReader = no_pool) -> Proposal:
+def propose(
+    state: SearchState, config: SearchConfig, pool: PoolReader = no_pool, visited: VisitedMinima | None = None
+) -> Proposal:
     """Draw a move and make the next structure of a walker (paper, Section 2.2).
 
     A move that fails is left out and another one drawn. As long as no structure has relaxed successfully, there is
-    nothing to move and the pool or the assembler makes the proposals.
+    nothing to move and the pool or the assembler makes the proposals. A proposal that is a visited minimum already
+    counts as a failed move and is drawn again, by any move, up to ``duplicates.redraws`` times; then what comes is
+    relaxed anyway.
 
     Parameters
     ----------
@@ -110,6 +116,8 @@ def propose(state: SearchState, config: SearchConfig, pool: PoolReader = no_pool
         The search.
     pool
         The pool, for moves 13 and 14.
+    visited
+        The minima visited in the first population and in all steps before this one; None not to look.
 
     Returns
     -------
@@ -124,7 +132,7 @@ def propose(state: SearchState, config: SearchConfig, pool: PoolReader = no_pool
     parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
     weights = config.moves.melted_weights if state.melted else config.moves.weights
     fresh = PoolDraw.at(state, config, pool)
-    move, moved, failures = _first_possible_move(parent, context, weights, draw.propose, fresh)
+    move, moved, failures = _first_possible_move(parent, context, weights, draw.propose, fresh, visited=visited)
     chosen = None if moved is None else choose_cell(moved.to_structure(), config.symmetry, config.max_atoms)
     return Proposal(
         candidate_id=candidate_id(state.search_id, walker, step, index),
@@ -188,19 +196,29 @@ def _first_possible_move(
     weights: dict[MoveName, float],
     rng: np.random.Generator,
     fresh: PoolDraw,
+    *,
+    visited: VisitedMinima | None = None,
 ) -> tuple[MoveName | None, BlockStructure | DrawnMember | None, tuple[tuple[MoveName, str], ...]]:
-    """Draw moves without replacement until one succeeds; moves 13 and 14 may draw from the pool."""
+    """Draw moves, those that fail without replacement, until one makes a structure that has not been visited.
+
+    Moves 13 and 14 may draw it from the pool.
+    """
     names = [name for name in MoveName if weights.get(name, 0.0) > 0]
     failures: list[tuple[MoveName, str]] = []
+    redraws = 0 if visited is None else context.config.duplicates.redraws
     while names:
         share = np.array([weights[name] for name in names])
         name = names[rng.choice(len(names), p=share / share.sum())]
         try:
-            drawn = fresh.for_move(name, len(parent), rng)
-            return name, drawn or apply_move(name, parent, context, rng), tuple(failures)
+            moved = fresh.for_move(name, len(parent), rng) or apply_move(name, parent, context, rng)
         except MoveFailed as failure:
             failures.append((name, failure.reason))
             names.remove(name)
+            continue
+        if redraws == 0 or visited is None or visited.recognise(moved.to_structure()) is None:
+            return name, moved, tuple(failures)
+        failures.append((name, VISITED_MINIMUM))
+        redraws -= 1
     return None, None, tuple(failures)
 
 

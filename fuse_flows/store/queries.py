@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import DatabaseError
 from fuse_flows.relax.result import Outcome
+from fuse_flows.store.setup import clusters_of_population
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +60,9 @@ def candidates(connection: Connection, search_id: str, **conditions: Any) -> lis
     return _aggregate(connection, [search_id], conditions, [{"$sort": {"walker": 1, "step": 1, "index": 1}}])
 
 
-def best_candidates(connection: Connection, search_id_or_formula: str, top: int = 10) -> list[dict[str, Any]]:
+def best_candidates(
+    connection: Connection, search_id_or_formula: str, top: int = 10, *, unique: bool = False
+) -> list[dict[str, Any]]:
     """Return the converged candidates of lowest energy.
 
     Parameters
@@ -70,6 +73,9 @@ def best_candidates(connection: Connection, search_id_or_formula: str, top: int 
         One search, or a formula for all its searches.
     top
         How many.
+    unique
+        Only the lowest of every cluster of copies; it gets the number of members as ``copies``. Clusters are those of
+        one walker: a minimum that two searches found counts for each.
 
     Returns
     -------
@@ -79,7 +85,15 @@ def best_candidates(connection: Connection, search_id_or_formula: str, top: int 
     ids = _ids_of(connection, search_id_or_formula)
     order = {"energy_per_atom": 1, "step": 1, "index": 1, "walker": 1, "search_id": 1}
     conditions = {"outcome": Outcome.CONVERGED.value, "energy_per_atom": {"$ne": None}}
-    return _aggregate(connection, ids, conditions, [{"$sort": order}, {"$limit": top}])
+    stages: list[dict[str, Any]] = [{"$sort": order}]
+    if unique:
+        cluster = {"$ifNull": ["$cluster_id", "$candidate_id"]}
+        stages += [
+            {"$group": {"_id": cluster, "lowest": {"$first": "$$ROOT"}, "copies": {"$sum": 1}}},
+            {"$replaceWith": {"$mergeObjects": ["$lowest", {"copies": "$copies"}]}},
+            {"$sort": order},
+        ]
+    return _aggregate(connection, ids, conditions, [*stages, {"$limit": top}])
 
 
 def counts_by_outcome(connection: Connection, search_id: str) -> dict[str, int]:
@@ -181,11 +195,16 @@ def find_search(connection: Connection, text: str) -> str:
 def _aggregate(
     connection: Connection, ids: Iterable[str], conditions: dict[str, Any], stages: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Run stages over the candidates of searches; the searches are found by index."""
+    """Run stages over the candidates of searches, the same as in the view; the searches are found by index."""
+    ids = list(ids)
+    query = {_SEARCH_ID: {"$in": ids}, "output.kind": "start", "output.clusters": {"$type": "object"}}
+    begun = connection.outputs.find(query, {"output.clusters": 1})
+    pairs = [{"k": member, "v": first} for doc in begun for member, first in doc["output"]["clusters"].items()]
     pipeline: list[dict[str, Any]] = [
-        {"$match": {_SEARCH_ID: {"$in": list(ids)}}},
+        {"$match": {_SEARCH_ID: {"$in": ids}}},
         {"$unwind": "$output.candidates"},
         {"$replaceWith": "$output.candidates"},
+        {"$set": clusters_of_population("$", {"$literal": pairs})},
         {"$match": conditions},
         *stages,
     ]

@@ -6,6 +6,9 @@ in front of ``$replaceWith`` nor through a renamed dotted path. So the view star
 which a DISTINCT_SCAN reads from the index alone, joins the documents of each, and projects the fields of a candidate
 one by one: a condition on ``search_id`` (equality, ``$in``, range or ``^``-regex) then acts before the join and is
 served by the index. Conditions on other fields alone read every candidate, but no document of other jobs.
+
+The first population is stored before anybody compares its members; their clusters lie in the document that begins the
+walk (``output.clusters``), which the view joins once per search and puts where a candidate has none of its own.
 """
 
 from __future__ import annotations
@@ -66,16 +69,56 @@ def candidates_pipeline(outputs: str, fields: Iterable[str]) -> list[dict[str, A
     list
         Stages of an aggregation over ``outputs``.
     """
-    shown = {field: f"$job.output.candidates.{field}" for field in fields if field != "search_id"}
+    shown: dict[str, Any] = {field: f"$job.output.candidates.{field}" for field in fields if field != "search_id"}
+    pairs = {"$reduce": {"input": "$start.members", "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this"]}}}
+    filled = clusters_of_population("$job.output.candidates.", pairs)
+    shown |= {field: expression for field, expression in filled.items() if field in shown}
     return [
         {"$match": {_SEARCH_ID: {"$gte": ""}}},
         {"$sort": {_SEARCH_ID: 1}},
         {"$group": {"_id": f"${_SEARCH_ID}"}},
+        {
+            "$lookup": {
+                "from": outputs,
+                "localField": "_id",
+                "foreignField": _SEARCH_ID,
+                "pipeline": [
+                    {"$match": {"output.kind": "start", "output.clusters": {"$type": "object"}}},
+                    {"$project": {"_id": 0, "members": {"$objectToArray": "$output.clusters"}}},
+                ],
+                "as": "start",
+            }
+        },
         {"$lookup": {"from": outputs, "localField": "_id", "foreignField": _SEARCH_ID, "as": "job"}},
         {"$unwind": "$job"},
         {"$unwind": "$job.output.candidates"},
         {"$project": {"_id": 0, "search_id": "$_id", **shown}},
     ]
+
+
+def clusters_of_population(member: str, pairs: Any) -> dict[str, Any]:
+    """Return the expressions that give members of the first population the clusters stored where the walk begins.
+
+    Parameters
+    ----------
+    member
+        Beginning of the paths to the fields of a candidate.
+    pairs
+        Expression for a list of pairs: ``k``, a candidate, and ``v``, the first candidate of its cluster.
+
+    Returns
+    -------
+    dict
+        ``cluster_id`` and ``is_duplicate``; later candidates keep what they have.
+    """
+    mine = {"$filter": {"input": pairs, "cond": {"$eq": ["$$this.k", f"{member}candidate_id"]}}}
+    cluster = {"$first": {"$map": {"input": mine, "in": "$$this.v"}}}
+    first = {"$cond": [{"$eq": [f"{member}step", 0]}, cluster, "$$REMOVE"]}
+    copied = {"$cond": [{"$gt": [first, None]}, {"$ne": [first, f"{member}candidate_id"]}, "$$REMOVE"]}
+    return {
+        field: {"$ifNull": [f"{member}{field}", found, f"{member}{field}"]}  # null stays null, missing stays missing
+        for field, found in (("cluster_id", first), ("is_duplicate", copied))
+    }
 
 
 def _prepare_launchpad(launchpad: LaunchPad) -> None:

@@ -76,6 +76,7 @@ def test_best_rows_are_relative_to_the_first(candidates):
     rows = best_rows([candidates[3], candidates[0]])
     assert [row["rank"] for row in rows] == [1, 2]
     assert [row["above_best_mev"] for row in rows] == pytest.approx([0.0, 400.0])
+    assert [row["copies"] for row in best_rows([candidates[3] | {"copies": 7}, candidates[0]])] == [7, 1]
 
 
 def test_figure_shows_each_kind_of_candidate(candidates):

@@ -128,11 +128,16 @@ def test_run_writes_results_and_runs_once(connection, config_file, tmp_path):
     assert [int(row["number"]) for row in rows] == list(range(1, 11))
     assert (out / "energies.png").stat().st_size > 5000
     relaxed = [row for row in rows if row["outcome"] == "CONVERGED"]
-    assert len(list((out / "best").glob("*.cif"))) == min(10, len(relaxed)) > 0
+    assert len(list((out / "best").glob("*.cif"))) == len({row["cluster_id"] for row in relaxed}) > 0
     (search_id,) = {document["search_id"] for document in candidates(connection, _only_search(connection))}
 
     best = json.loads(command("results", "Cu3Au", "--top", 1, "--json").stdout)[0]
     assert best["energy_per_atom"] == min(float(row["energy_per_atom"]) for row in relaxed)
+    every = json.loads(command("results", "Cu3Au", "--all", "--json").stdout)
+    unique = json.loads(command("results", "Cu3Au", "--json").stdout)
+    assert (len(every), "copies" in every[0]) == (min(10, len(relaxed)), False)
+    assert sum(document["copies"] for document in unique) == len(relaxed)
+    assert ["copies" in command("results", "Cu3Au", *option).stdout for option in ((), ("--all",))] == [True, False]
     view = connection.launchpad.db["fuse_candidates"]
     query = {"formula": "Cu3Au", "outcome": "CONVERGED"}
     assert view.find_one(query, sort=[("energy_per_atom", 1)])["candidate_id"] == best["candidate_id"]

@@ -32,7 +32,8 @@ def emt_config(**changes):
 
 def sequence(connection, search_id):
     documents = sorted(candidates(connection, search_id), key=lambda d: (d["step"], d["index"]))
-    return [(d["candidate_id"], d["energy_per_atom"], d["move"], d["accepted"], d["outcome"]) for d in documents]
+    fields = ("candidate_id", "energy_per_atom", "move", "accepted", "outcome", "verdict", "cluster_id", "failed_moves")
+    return [tuple(document[field] for field in fields) for document in documents]
 
 
 def run(connection, config):
@@ -48,7 +49,8 @@ def _undisturbed(connection_factory):
     assert len(found) == STRUCTURES
     assert len({key for key, *_ in found}) == STRUCTURES
     assert sum(energy is not None for _, energy, *_ in found) > STRUCTURES // 2
-    assert {move for *_, move, _, _ in found} - {None}
+    assert {move for _, _, move, *_ in found} - {None}
+    assert "visited minimum" in {verdict for *_, verdict, _, _ in found}
     return found
 
 

@@ -1,11 +1,12 @@
 """The Metropolis rule, counters, melting and stop conditions."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fuse_flows.config import MoveName, SearchConfig
+from fuse_flows.config import MoveName, SearchConfig, StopConfig
 from fuse_flows.search.judge import Evaluation, judge, quantised, should_stop, start
 from fuse_flows.search.propose import Proposal
 from fuse_flows.search.state import SearchState, candidate_id
@@ -213,3 +214,51 @@ def test_state_survives_json():
 @pytest.mark.parametrize(("energy", "precision", "expected"), [(-1.234567, 1e-5, -1.23457), (0.3, 0.25, 0.25)])
 def test_energies_are_rounded_to_multiples(energy, precision, expected):
     assert quantised(energy, precision) == expected
+
+
+def visit(state, energy, cluster=None, config=CONFIG):
+    """Take a step whose candidate belongs to a cluster; None: it opens one."""
+    step = state.step + 1
+    made = Proposal(
+        candidate_id(CONFIG.search_id, 0, step, 0), 0, step, 0, source="move", structure=None, move=MoveName.SWAP_ATOMS
+    )
+    found = evaluation(energy, step)
+    return judge(state, made, replace(found, cluster_id=cluster or found.candidate_id), config)
+
+
+@pytest.mark.parametrize("energy", [-1.5, -1.0, -0.5])
+def test_visited_minimum_is_no_change_whatever_its_energy(energy):
+    state = begun(-2.0)
+    uphill = state.current.model_copy(update={"energy_per_atom": -1.0})
+    state = state.model_copy(update={"current": uphill, "since_best": 4, "since_downhill": 1})
+    verdict = visit(state, energy, cluster="seen before")
+    after = verdict.state
+    assert (verdict.accepted, verdict.reason) == (False, "visited minimum")
+    assert (after.current, after.current_structure, after.best) == (uphill, state.current_structure, state.best)
+    assert (after.since_best, after.since_downhill, after.n_structures, after.step) == (5, 2, 2, 1)
+    assert (after.moves[MoveName.SWAP_ATOMS].proposed, after.moves[MoveName.SWAP_ATOMS].accepted) == (1, 0)
+
+
+def test_new_minimum_is_judged_as_ever():
+    for energy in (-1.5, -1.0, -0.99, None):
+        assert visit(begun(-1.0), energy) == step_with(begun(-1.0), energy)
+
+
+def test_lower_copy_refines_the_best_and_resets_nothing():
+    state = begun(-1.0).model_copy(update={"since_best": 4, "since_downhill": 1})
+    verdict = visit(state, -1.0004, cluster=state.best.candidate_id)
+    after = verdict.state
+    assert (verdict.accepted, verdict.reason) == (False, "visited minimum")
+    assert (after.best.energy_per_atom, after.best.step) == (-1.0004, 1)
+    assert after.current == state.current
+    assert (after.since_best, after.since_downhill) == (5, 2)
+    assert visit(after, -1.0002, cluster=state.best.candidate_id).state.best == after.best
+
+
+def test_visited_minima_let_the_search_melt_and_end():
+    state = begun(-1.0)
+    config = CONFIG.model_copy(update={"stop": StopConfig(patience=4)})
+    for _ in range(4):
+        state = visit(state, -1.0, cluster=state.best.candidate_id, config=config).state
+    assert state.melted
+    assert state.stop_reason == "patience exhausted"

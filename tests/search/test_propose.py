@@ -7,6 +7,7 @@ from pymatgen.core import Lattice, Structure
 from fuse_flows.config import MoveName, SearchConfig
 from fuse_flows.search.judge import Evaluation, start
 from fuse_flows.search.propose import propose, propose_initial, rattled
+from fuse_flows.search.visited import Minimum, VisitedMinima
 
 ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
@@ -133,3 +134,43 @@ def test_rattle_moves_every_atom_by_the_deviation():
     assert shifts.std() == pytest.approx(0.05, rel=0.1)
     assert (np.abs(shifts).max(axis=1) > 0).all()
     assert rattled(supercell, 0, np.random.default_rng(1)) is supercell
+
+
+def visited_by(search, *structures):
+    minima = [Minimum.from_structure(str(k), structure, -6.0) for k, structure in enumerate(structures)]
+    return VisitedMinima(search.duplicates, minima)
+
+
+def test_proposal_that_is_a_visited_minimum_is_drawn_again():
+    """A repeated cell made by doubling is the crystal itself; every visited proposal leads on to another one."""
+    doubling = {MoveName.DOUBLE_CELL: 1e3, MoveName.NEW_STRUCTURE_MAXIMUM_SIZE: 1}
+    redrawn = 0
+    for seed in range(12):
+        search = config(moves={"weights": doubling}, seed=seed, rattle=0)
+        state = state_at(ROCKSALT, search)
+        visited = visited_by(search, ROCKSALT)
+        unseen, proposal = propose(state, search), propose(state, search, visited=visited)
+        if visited.recognise(unseen.structure) is None:
+            assert proposal == unseen
+            continue
+        redrawn += 1
+        failures = [failure for failure in proposal.failures if failure[1] == "visited minimum"]
+        assert failures[0] == (MoveName.DOUBLE_CELL, "visited minimum")
+        assert visited.recognise(proposal.structure) is None or len(failures) == search.duplicates.redraws
+        assert proposal == propose(state, search, visited=visited)
+    assert redrawn >= 3
+
+
+@pytest.mark.parametrize("redraws", [0, 3])
+def test_redraws_are_bounded(redraws):
+    """Where every proposal has been visited, the last one is relaxed all the same."""
+    copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
+    weights = {MoveName.DOUBLE_CELL: 1}
+    search = SearchConfig(formula="Cu", max_atoms=8, moves={"weights": weights}, duplicates={"redraws": redraws})
+    state = state_at(copper, search)
+    assert propose(state, search).structure is not None
+    everything = visited_by(search, copper)
+    everything.recognise = lambda structure: structure
+    proposal = propose(state, search, visited=everything)
+    assert proposal.structure is not None
+    assert proposal.failures == ((MoveName.DOUBLE_CELL, "visited minimum"),) * redraws

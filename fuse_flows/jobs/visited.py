@@ -1,0 +1,161 @@
+"""Reading the minima that a walker has visited from the JobStore, and keeping them in the process.
+
+What a step knows are the first population and all steps before it, whichever process took them: a process keeps only
+what it has *read*, and throws that away unless the newest document it read is still the one that is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from jobflow import CURRENT_JOB
+
+from fuse_flows.search.visited import Minimum, VisitedMinima
+from fuse_flows.structures.fingerprint import Cell, Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fuse_flows.config import SearchConfig
+    from fuse_flows.search.state import SearchState
+
+_MEMBER_FIELDS = (
+    "candidate_id",
+    "cluster_id",
+    "energy_per_atom",
+    "fingerprint",
+    "structure.lattice.matrix",
+    "structure.sites.abc",
+    "structure.sites.species.element",
+)
+
+
+@dataclass
+class _Known:
+    """What this process has read about one walker."""
+
+    newest: Any = None
+    step: int = -1
+    minima: dict[str, Minimum] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=4)
+def _known(search_id: str, walker: int) -> _Known:  # noqa: ARG001 - the key of the cache
+    return _Known()
+
+
+def read_visited(config: SearchConfig, state: SearchState) -> VisitedMinima:
+    """Return the minima visited in the first population and in the steps of a walker up to its state.
+
+    Parameters
+    ----------
+    config
+        The search.
+    state
+        Where the walker stands.
+
+    Returns
+    -------
+    VisitedMinima
+        One representative of each cluster, in the order in which they were visited; the caller may add to it.
+    """
+    known = _known(config.search_id, state.walker)
+    documents = _read_steps(config.search_id, state, known.step) if 0 <= known.step <= state.step else []
+    if known.newest is None or known.newest not in [document["_id"] for document in documents]:
+        known.newest, known.step = None, -1
+        known.minima.clear()
+        documents = _read_steps(config.search_id, state, 0)
+        for document in documents:
+            clusters = document["output"].get("clusters")
+            if clusters:
+                _remember(known, _read_population(config.search_id, state.walker), clusters)
+    for document in documents:
+        _remember(known, document["output"].get("candidates", ()))
+        known.newest, known.step = document["_id"], document["output"]["step"]
+    return VisitedMinima(config.duplicates, known.minima.values())
+
+
+def minima_of(candidates: Iterable[Mapping[str, Any]]) -> list[Minimum]:
+    """Return the candidates that are minima: those whose relaxation succeeded.
+
+    Parameters
+    ----------
+    candidates
+        :class:`.CandidateDoc` documents as plain values.
+
+    Returns
+    -------
+    list of Minimum
+        In the same order.
+    """
+    return [
+        Minimum(
+            candidate_id=candidate["candidate_id"],
+            energy_per_atom=candidate["energy_per_atom"],
+            atoms=Fingerprint.parse(candidate["fingerprint"]).atoms,
+            cell=Cell.from_dict(candidate["structure"]),
+        )
+        for candidate in candidates
+        if candidate["energy_per_atom"] is not None
+    ]
+
+
+def cluster_fields(candidate: Mapping[str, Any], visited: VisitedMinima) -> dict[str, Any]:
+    """Compare a candidate with the visited minima, and add it to them if it is new.
+
+    Parameters
+    ----------
+    candidate
+        A :class:`.CandidateDoc` as plain values.
+    visited
+        The minima visited before it.
+
+    Returns
+    -------
+    dict
+        Its ``cluster_id`` and ``is_duplicate``; nothing if its relaxation failed.
+    """
+    fields: dict[str, Any] = {}
+    for minimum in minima_of([candidate]):
+        cluster = visited.cluster_of(minimum)
+        fields = {"cluster_id": cluster, "is_duplicate": cluster != minimum.candidate_id}
+    return fields
+
+
+def _remember(
+    known: _Known, candidates: Iterable[Mapping[str, Any]], clusters: Mapping[str, str] | None = None
+) -> None:
+    """Keep the first candidate of every cluster."""
+    first = [
+        candidate
+        for candidate in candidates
+        if candidate["candidate_id"]
+        == (candidate["cluster_id"] if clusters is None else clusters.get(candidate["candidate_id"]))
+    ]
+    for minimum in minima_of(first):
+        known.minima.setdefault(minimum.candidate_id, minimum)
+
+
+def _read_steps(search_id: str, state: SearchState, first: int) -> list[dict[str, Any]]:
+    """Read what the walker's jobs stored from a step on, up to its state; answered from an index."""
+    criteria = {
+        "metadata.search_id": search_id,
+        "output.step": {"$gte": first, "$lte": state.step},
+        "output.walker": state.walker,
+    }
+    return _query(criteria, ["output.step", "output.clusters"], sort={"output.step": 1})
+
+
+def _read_population(search_id: str, walker: int) -> list[dict[str, Any]]:
+    """Read the first population in the order of its members."""
+    criteria = {"metadata.search_id": search_id, "output.kind": "population", "output.walker": walker}
+    documents = _query(criteria, ["output.candidates.index"])
+    members = [member for document in documents for member in document["output"]["candidates"]]
+    return sorted(members, key=lambda member: member["index"])
+
+
+def _query(criteria: dict[str, Any], properties: list[str], **options: Any) -> list[dict[str, Any]]:
+    fields = [*properties, *(f"output.candidates.{name}" for name in _MEMBER_FIELDS)]
+    return list(CURRENT_JOB.store.query(criteria, fields, **options))
