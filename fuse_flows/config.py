@@ -166,8 +166,11 @@ class DuplicatesConfig(_Section):
     """When two relaxed structures are the same minimum, and what the search does about minima it has visited."""
 
     enabled: bool = Field(
-        True,
-        description="Redraw proposals that are visited minima; relaxing into a visited minimum counts as no change.",
+        True, description="Compare each candidate with the minima visited before, and note its cluster."
+    )
+    reject: bool = Field(
+        False,
+        description="A candidate that relaxes into a visited minimum is no change: rejected, whatever its energy.",
     )
     energy_tolerance: float = Field(1e-3, gt=0, description="Copies differ by less than this, eV/atom.")
     volume_tolerance: float = Field(0.02, gt=0, description="Volumes of copies differ by less than this, relative.")
@@ -175,7 +178,7 @@ class DuplicatesConfig(_Section):
     stol: float = Field(0.3, gt=0, description="StructureMatcher: tolerance of positions, in (V/N)^(1/3).")
     angle_tol: float = Field(5.0, gt=0, description="StructureMatcher: tolerance of angles, degrees.")
     redraws: int = Field(
-        5, ge=0, description="Proposals per step that are drawn again because they are visited minima."
+        0, ge=0, description="Proposals per step that are drawn again because they are visited minima already."
     )
 
 

@@ -125,9 +125,10 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
     """Accept or reject the candidate of one step.
 
     Downhill steps are accepted and cool the search; equal energies (after rounding) are rejected; uphill steps are
-    accepted with probability exp(-dE/T). A failed candidate is rejected, and so is one that relaxed into a visited
-    minimum: it is no change, and resets no counter. Should such a copy lie lower than the best candidate (by less than
-    the tolerance for copies, or it would be none) it becomes the best one, because `best` is the lowest energy seen.
+    accepted with probability exp(-dE/T). A failed candidate is rejected. With ``duplicates.reject`` so is one that
+    relaxed into a visited minimum: it is no change, and resets no counter. Should such a copy lie lower than the best
+    candidate (by less than the tolerance for copies, or it would be none) it becomes the best one, because `best` is
+    the lowest energy seen.
 
     Parameters
     ----------
@@ -151,14 +152,15 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
         None if evaluation.energy_per_atom is None else quantised(evaluation.energy_per_atom, rules.energy_precision)
     )
     draw = rng.random()
-    accepted, reason = (False, VISITED_MINIMUM) if evaluation.is_duplicate else _metropolis(state, energy, draw)
+    no_change = config.duplicates.reject and evaluation.is_duplicate
+    accepted, reason = (False, VISITED_MINIMUM) if no_change else _metropolis(state, energy, draw)
     downhill = reason in ("downhill", "first success")
     candidate = None if energy is None else evaluation.summary(energy)
     new_best = candidate is not None and (state.best is None or candidate.energy_per_atom < state.best.energy_per_atom)
     update: dict[str, Any] = {
         "step": proposal.step,
         "n_structures": state.n_structures + 1,
-        "since_best": 0 if new_best and not evaluation.is_duplicate else state.since_best + (0 if downhill else 1),
+        "since_best": 0 if new_best and not no_change else state.since_best + (0 if downhill else 1),
         "since_downhill": 0 if downhill else state.since_downhill + 1,
         "moves": _moves_after(state.moves, proposal, accepted=accepted),
         "outcomes": _count([evaluation.outcome], state.outcomes),

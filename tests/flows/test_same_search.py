@@ -25,6 +25,7 @@ def emt_config(**changes):
         "generator": {"initial_structures": INITIAL},
         "stop": {"max_structures": STRUCTURES},
         "execution": {"jobs_per_segment": 5},
+        "duplicates": {"reject": True, "redraws": 5},
         "tiers": [{"calculator": "emt", "max_steps": 40, "fmax": 0.2, "smax": 2}],
     }
     return load_config(**values | changes)

@@ -29,6 +29,7 @@ def config(**changes):
         "generator": {"initial_structures": INITIAL, "initial_max_atoms": 4},
         "stop": {"max_structures": STRUCTURES},
         "execution": {"structures_per_job": 3, "steps_per_job": 2, "jobs_per_segment": 4},
+        "duplicates": {"reject": True, "redraws": 5},
         "tiers": [{"calculator": "emt", "max_steps": 40, "fmax": 0.2, "smax": 2}],
     }
     return load_config(**values | changes)

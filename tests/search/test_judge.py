@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fuse_flows.config import MoveName, SearchConfig, StopConfig
+from fuse_flows.config import DuplicatesConfig, MoveName, SearchConfig, StopConfig
 from fuse_flows.search.judge import Evaluation, judge, quantised, should_stop, start
 from fuse_flows.search.propose import Proposal
 from fuse_flows.search.state import SearchState, candidate_id
 
-CONFIG = SearchConfig(formula="MgO", acceptance={"temperature": 0.05, "melt_threshold": 3, "max_temperature": 0.06})
+CONFIG = SearchConfig(
+    formula="MgO",
+    acceptance={"temperature": 0.05, "melt_threshold": 3, "max_temperature": 0.06},
+    duplicates={"reject": True},
+)
 
 
 def evaluation(energy, step=0, index=0, n_atoms=2):
@@ -237,6 +241,13 @@ def test_visited_minimum_is_no_change_whatever_its_energy(energy):
     assert (after.current, after.current_structure, after.best) == (uphill, state.current_structure, state.best)
     assert (after.since_best, after.since_downhill, after.n_structures, after.step) == (5, 2, 2, 1)
     assert (after.moves[MoveName.SWAP_ATOMS].proposed, after.moves[MoveName.SWAP_ATOMS].accepted) == (1, 0)
+
+
+def test_copies_are_judged_as_ever_unless_they_are_to_be_rejected():
+    lenient = CONFIG.model_copy(update={"duplicates": DuplicatesConfig()})
+    for energy in (-1.5, -1.0, -0.99):
+        copy = visit(begun(-1.0), energy, cluster="seen before", config=lenient)
+        assert copy == step_with(begun(-1.0), energy, lenient)
 
 
 def test_new_minimum_is_judged_as_ever():

@@ -146,7 +146,7 @@ def test_proposal_that_is_a_visited_minimum_is_drawn_again():
     doubling = {MoveName.DOUBLE_CELL: 1e3, MoveName.NEW_STRUCTURE_MAXIMUM_SIZE: 1}
     redrawn = 0
     for seed in range(12):
-        search = config(moves={"weights": doubling}, seed=seed, rattle=0)
+        search = config(moves={"weights": doubling}, seed=seed, rattle=0, duplicates={"redraws": 5})
         state = state_at(ROCKSALT, search)
         visited = visited_by(search, ROCKSALT)
         unseen, proposal = propose(state, search), propose(state, search, visited=visited)
