@@ -25,8 +25,9 @@ from fuse_flows.settings import settings
 from fuse_flows.store.connection import write_launchpad_file
 from fuse_flows.store.once import add_once
 from fuse_flows.store.processes import worker_name
+from fuse_flows.store.queries import latest_step
 from fuse_flows.store.requests import is_stop_requested, withdraw_stop
-from fuse_flows.store.searches import active_jobs, latest_step, unfinished_jobs
+from fuse_flows.store.searches import active_jobs, unfinished_jobs
 
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
@@ -89,7 +90,7 @@ def extend(connection: Connection, config: SearchConfig) -> bool:
     bool
         Whether there is more to do.
     """
-    last = latest_step(connection, config.search_id)
+    last = latest_step(connection, config.search_id, walker=0)
     if last is None or unfinished_jobs(connection, config.search_id):
         return False
     state = SearchState.model_validate(last["output"]["state"])

@@ -115,8 +115,8 @@ def counts_by_outcome(connection: Connection, search_id: str) -> dict[str, int]:
     return {found["_id"]: found["n"] for found in _aggregate(connection, [search_id], {}, stages)}
 
 
-def latest_state(connection: Connection, search_id: str, walker: int | None = None) -> dict[str, Any] | None:
-    """Return the state that a search has reached.
+def latest_step(connection: Connection, search_id: str, walker: int | None = None) -> dict[str, Any] | None:
+    """Return the newest document of a walk in the JobStore.
 
     Parameters
     ----------
@@ -130,12 +130,17 @@ def latest_state(connection: Connection, search_id: str, walker: int | None = No
     Returns
     -------
     dict or None
-        ``output.state`` of the job with the highest step; None before the first step.
+        With ``uuid``, ``index`` and ``output`` (a :class:`.StepDoc`); None before the walk has begun.
     """
     query: dict[str, Any] = {_SEARCH_ID: search_id, "output.state": {"$exists": True}}
     if walker is not None:
         query["output.walker"] = walker
-    found = connection.outputs.find_one(query, {"output.state": 1}, sort=[("output.step", -1)])
+    return connection.outputs.find_one(query, {"uuid": 1, "index": 1, "output": 1}, sort=[("output.step", -1)])
+
+
+def latest_state(connection: Connection, search_id: str, walker: int | None = None) -> dict[str, Any] | None:
+    """Return the state that a search has reached: ``output.state`` of :func:`latest_step`, or None."""
+    found = latest_step(connection, search_id, walker)
     return None if found is None else found["output"]["state"]
 
 

@@ -8,7 +8,7 @@ from fuse_flows.config import SearchConfig, make_config
 from fuse_flows.errors import DatabaseError
 from fuse_flows.schemas.step import SearchDoc
 from fuse_flows.search.state import SearchState
-from fuse_flows.store.queries import candidates, counts_by_outcome
+from fuse_flows.store.queries import candidates, counts_by_outcome, latest_step
 from fuse_flows.store.requests import STOP_REQUESTED, is_stop_requested
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
         Put together from its newest step, its candidates and its jobs.
     """
     config = search_config_of(connection, search_id)
-    last = latest_step(connection, search_id)
+    last = latest_step(connection, search_id, walker=0)
     state = None if last is None else SearchState.model_validate(last["output"]["state"])
     outcomes = counts_by_outcome(connection, search_id)
     jobs = jobs_by_state(connection, search_id)
@@ -93,27 +93,6 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
         state=state,
         config=config.model_dump(mode="json"),
     )
-
-
-def latest_step(connection: Connection, search_id: str, walker: int = 0) -> dict[str, Any] | None:
-    """Return the newest document of a walker in the JobStore.
-
-    Parameters
-    ----------
-    connection
-        The database.
-    search_id
-        The search.
-    walker
-        Its walker.
-
-    Returns
-    -------
-    dict or None
-        With ``uuid``, ``index`` and ``output`` (a :class:`.StepDoc`); None before the walk has begun.
-    """
-    query = {"metadata.search_id": search_id, "output.walker": walker, "output.state": {"$exists": True}}
-    return connection.outputs.find_one(query, {"uuid": 1, "index": 1, "output": 1}, sort=[("output.step", -1)])
 
 
 def jobs_by_state(connection: Connection, search_id: str) -> dict[str, int]:
