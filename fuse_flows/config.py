@@ -53,7 +53,7 @@ class _Section(BaseModel):
 class GeneratorConfig(_Section):
     """The random assembler that fills the first population and feeds moves 13 and 14."""
 
-    initial_structures: int = Field(25, ge=1, description="Structures in the first population.")
+    initial_structures: int = Field(25, ge=1, description="Structures in the first population of each walker.")
     initial_max_atoms: int | None = Field(
         None, ge=1, description="Largest assembled structure of the first population, in atoms; None: max_atoms."
     )
@@ -182,11 +182,42 @@ class DuplicatesConfig(_Section):
     )
 
 
+class WalkersConfig(_Section):
+    """Walkers of one search: each begins with a first population of its own and draws from a stream of its own."""
+
+    number: int = Field(1, ge=1, le=1000, description="Walkers; they share the limits of `stop` evenly.")
+    meet_every: int | None = Field(
+        25,
+        ge=1,
+        description="Steps after which the walkers wait for one another and tell what minima they visited; "
+        "None: they never do, and only the pool is shared.",
+    )
+    exchange: bool = Field(
+        False, description="Replica exchange: walkers of neighbouring temperatures may swap structures when they meet."
+    )
+    temperature_ratio: float = Field(
+        1.5, ge=1, description="With exchange: temperature of each walker over that of the walker before it."
+    )
+
+    @model_validator(mode="after")
+    def _exchange_needs_meetings(self) -> Self:
+        if self.exchange and self.meet_every is None:
+            raise ConfigError("walkers.meet_every", "is None, but walkers.exchange needs meetings; give a number")
+        return self
+
+
 class StopConfig(_Section):
     """When a search ends; the first condition that is met counts."""
 
-    max_structures: int = Field(200, ge=1, description="Structures in all, the first population included.")
-    patience: int = Field(500, ge=1, description="Structures since the last new lowest energy.")
+    max_structures: int = Field(
+        200, ge=1, description="Structures in all, the first populations of all walkers included."
+    )
+    patience: int = Field(
+        500,
+        ge=1,
+        description="Structures of a walker since its last new lowest energy. Walkers that meet end together, when "
+        "this holds for all of them.",
+    )
     target_energy: float | None = Field(None, description="Stop at or below this energy, eV/atom.")
     wall_hours: float | None = Field(
         None,
@@ -223,6 +254,10 @@ class ExecutionConfig(_Section):
 
     structures_per_job: int = Field(1, ge=1, description="Structures of the first population in one job.")
     steps_per_job: int = Field(1, ge=1, description="Search steps in one job.")
+    parallel_proposals: bool = Field(
+        True,
+        description="With proposals_per_step above 1: each proposal in a job of its own; steps_per_job then is 1.",
+    )
     jobs_per_segment: int = Field(20, ge=1, le=200, description="Jobs in one Workflow of the LaunchPad.")
 
 
@@ -244,6 +279,10 @@ class SearchConfig(_Section):
     rattle: float = Field(
         0.05, ge=0, description="Standard deviation of a Gaussian displacement before each relaxation, angstrom."
     )
+    proposals_per_step: int = Field(
+        1, ge=1, le=1000, description="Structures proposed and relaxed in each step; the lowest of them is judged."
+    )
+    walkers: WalkersConfig = Field(WalkersConfig(), description="Walkers of the search, or just their number.")
     generator: GeneratorConfig = GeneratorConfig()
     pool: PoolConfig = PoolConfig()
     symmetry: SymmetryConfig = SymmetryConfig()
@@ -260,6 +299,11 @@ class SearchConfig(_Section):
     def _formula_is_reduced(cls, formula: str) -> str:
         return "".join(f"{el}{n if n > 1 else ''}" for el, n in parse_formula(formula).items())
 
+    @field_validator("walkers", mode="before")
+    @classmethod
+    def _number_of_walkers(cls, walkers: Any) -> Any:
+        return {"number": walkers} if isinstance(walkers, int) and not isinstance(walkers, bool) else walkers
+
     @model_validator(mode="after")
     def _one_formula_unit_fits(self) -> Self:
         n_atoms = sum(self.counts.values())
@@ -274,8 +318,10 @@ class SearchConfig(_Section):
 
     @model_validator(mode="after")
     def _population_fits(self) -> Self:
-        if self.stop.max_structures < self.generator.initial_structures:
-            msg = f"must be at least generator.initial_structures ({self.generator.initial_structures}); change either"
+        size, number = self.generator.initial_structures, self.walkers.number
+        if self.stop.max_structures < size * number:
+            times = f" times {number} walkers" if number > 1 else ""
+            msg = f"must be at least generator.initial_structures ({size}){times}; change either"
             raise ConfigError("stop.max_structures", msg)
         return self
 
@@ -303,7 +349,9 @@ class SearchConfig(_Section):
 
         Of a pool its content counts and not its folder, so a search with a pool has its name once that has been read.
         """
-        identity = self.model_dump(mode="json", exclude={"stop", "execution", "pool"})
+        identity = self.model_dump(mode="json", exclude={"stop", "execution", "pool", "walkers"})
+        if self.walkers.number > 1:
+            identity["walkers"] = self.walkers.model_dump(mode="json")
         if self.pool.digest is not None:
             identity["pool"] = self.pool.model_dump(mode="json", exclude={"structures"})
         elif self.pool.structures is not None:

@@ -15,7 +15,8 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file with keys of the configuration (see: config show).")
 ]
 MaxStructures = Annotated[int | None, typer.Option(help="Structures in all, the first population included.")]
-InitialStructures = Annotated[int | None, typer.Option(help="Structures in the first population.")]
+InitialStructures = Annotated[int | None, typer.Option(help="Structures in the first population of each walker.")]
+Walkers = Annotated[int | None, typer.Option(min=1, help="Independent walkers that share the structures evenly.")]
 WallHours = Annotated[
     float | None, typer.Option(help="Hours since the first population was complete, after which the search ends.")
 ]
@@ -45,10 +46,11 @@ def search_config(
     label: str | None = None,
     structures: Path | None = None,
     wall_hours: float | None = None,
+    walkers: int | None = None,
 ) -> SearchConfig:
     """Put the options over the configuration file and check that the calculators can run.
 
-    A first population that nobody asked for in particular takes at most half of ``max_structures``.
+    First populations that nobody asked for in particular take at most half of ``max_structures``.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def search_config(
         Formula of the search.
     config
         Configuration file.
-    max_structures, initial_structures, max_atoms, seed, calculator, label, structures, wall_hours
+    max_structures, initial_structures, max_atoms, seed, calculator, label, structures, wall_hours, walkers
         Options; None where not given.
 
     Returns
@@ -75,11 +77,13 @@ def search_config(
     overrides: dict[str, Any] = {"formula": formula, "max_atoms": max_atoms, "seed": seed, "label": label}
     if structures is not None:
         overrides["pool"] = {"structures": str(structures)}
+    if walkers is not None:
+        overrides["walkers"] = {"number": walkers}
     if calculator is not None:
         overrides["tiers"] = [{"calculator": calculator}]
     overrides["stop"] = stop_limits(max_structures, wall_hours)
     if max_structures is not None and config is None and initial_structures is None:
-        initial_structures = min(GeneratorConfig().initial_structures, max(1, max_structures // 2))
+        initial_structures = min(GeneratorConfig().initial_structures, max(1, max_structures // (2 * (walkers or 1))))
     if initial_structures is not None:
         overrides["generator"] = {"initial_structures": initial_structures}
     search = load_config(config, **overrides)

@@ -13,6 +13,7 @@ from fuse_flows.cli.options import LaunchPadFile
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fuse_flows.search.state import SearchState
     from fuse_flows.store.connection import Connection
 
 TOP = 10
@@ -128,18 +129,24 @@ def _print_search(search: Any, pool: dict[str, Any] | None) -> None:
     console.print(f"[bold]{search.search_id}[/bold]: {search.status} {search.stop_reason or ''}")
     console.print(f"  structures  {search.n_structures} of {search.max_structures} ({_counts(search.outcomes)})")
     console.print(f"  jobs        {_counts(search.jobs)}")
-    state = search.state
     if pool is not None:
-        used = 0 if state is None else len(state.used_pool_members)
+        used = sum(len(state.used_pool_members) for state in search.states)
         console.print(f"  pool        {used} of {pool['n_members']} used; files skipped: {_counts(pool['skipped'])}")
         console.print(f"              dropped, as their energy cannot be computed: {_counts(pool['dropped'])}")
-    if state is None:
-        return
+    for state in search.states:
+        _print_walker(state, "walker" if len(search.states) == 1 else f"walker {state.walker}")
+
+
+def _print_walker(state: SearchState, name: str) -> None:
+    where = f"step {state.step}, T {state.temperature:.4f} eV/atom, {state.since_best} since best"
+    if state.exchanges.proposed:
+        where += f", {state.exchanges.accepted} of {state.exchanges.proposed} exchanges"
+    console.print(f"  {name:<12}{where}")
     if state.best is not None:
         console.print(f"  best        {state.best.energy_per_atom:.5f} eV/atom (candidate {state.best.candidate_id})")
-    console.print(f"  walker      step {state.step}, T {state.temperature:.4f} eV/atom, {state.since_best} since best")
-    for name, move in state.moves.items():
-        console.print(f"  {name:<28}{move.proposed} proposed, {move.accepted} accepted; failed: {_counts(move.failed)}")
+    for move, found in state.moves.items():
+        counts = f"{found.proposed} proposed, {found.accepted} accepted; failed: {_counts(found.failed)}"
+        console.print(f"  {move:<28}{counts}")
 
 
 def _counts(numbers: dict[str, int]) -> str:

@@ -19,6 +19,7 @@ from fuse_flows.cli.options import (
     MaxStructures,
     Seed,
     Structures,
+    Walkers,
     WallHours,
     search_config,
     stop_limits,
@@ -46,6 +47,7 @@ def run(
     calculator: Calculator = None,
     label: Label = None,
     structures: Structures = None,
+    walkers: Walkers = None,
     wall_hours: WallHours = None,
     out: OutFolder = None,
     workers: Workers = None,
@@ -68,6 +70,7 @@ def run(
         calculator=calculator,
         label=label,
         structures=structures,
+        walkers=walkers,
         wall_hours=wall_hours,
     )
     search, pool = _read_pool(search)
@@ -111,6 +114,7 @@ def workflow(
     calculator: Calculator = None,
     label: Label = None,
     structures: Structures = None,
+    walkers: Walkers = None,
 ) -> None:
     """Write the search of FORMULA as a FireWorks file for 'lpad add'."""
     from fuse_flows.errors import ConfigError
@@ -128,6 +132,7 @@ def workflow(
         calculator=calculator,
         label=label,
         structures=structures,
+        walkers=walkers,
     )
     search, pool = _read_pool(search)
     try:

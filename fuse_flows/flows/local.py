@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from fuse_flows.flows.search import SearchMaker
 from fuse_flows.generators.files import FilePool
 from fuse_flows.jobs.firetask import add_segment
-from fuse_flows.jobs.steps import first_job_of_segment
+from fuse_flows.jobs.steps import open_segments
 from fuse_flows.relax.threads import thread_environment
-from fuse_flows.search.judge import should_stop
+from fuse_flows.search.judge import WALL_HOURS_REACHED, should_stop
 from fuse_flows.search.state import SearchState
 from fuse_flows.settings import settings
 from fuse_flows.store.connection import write_launchpad_file
@@ -74,9 +74,9 @@ def submit(connection: Connection, config: SearchConfig, pool: FilePool | None =
 
 
 def extend(connection: Connection, config: SearchConfig) -> bool:
-    """Add a segment to a search that has come to its end, if its limits allow more and nobody asked it to stop.
+    """Add segments to walks that have come to their end, if their limits allow more and nobody asked them to stop.
 
-    As long as any of its jobs is unfinished, the search goes on from there, and a second segment would fork it.
+    As long as any job of a walker is unfinished, its walk goes on from there, and a second segment would fork it.
 
     Parameters
     ----------
@@ -90,13 +90,20 @@ def extend(connection: Connection, config: SearchConfig) -> bool:
     bool
         Whether there is more to do.
     """
-    last = latest_step(connection, config.search_id, walker=0)
-    if last is None or unfinished_jobs(connection, config.search_id):
+    newest: dict[int, tuple[SearchState, tuple[str, int]]] = {}
+    for walker in range(config.walkers.number):
+        last = latest_step(connection, config.search_id, walker)
+        if last is not None:
+            newest[walker] = (SearchState.model_validate(last["output"]["state"]), (last["uuid"], last["index"]))
+    idle = [walker for walker in newest if not unfinished_jobs(connection, config.search_id, walker)]
+    now = datetime.now(UTC)
+    if is_stop_requested(connection.launchpad, config.search_id):
         return False
-    state = SearchState.model_validate(last["output"]["state"])
-    if should_stop(state, config, now=datetime.now(UTC)) or is_stop_requested(connection.launchpad, config.search_id):
+    if any(should_stop(newest[walker][0], config, now=now) == WALL_HOURS_REACHED for walker in idle):
         return False
-    return add_segment(connection.launchpad, first_job_of_segment(config, state, (last["uuid"], last["index"])))
+    segments = open_segments(config, newest, idle)
+    added = [add_segment(connection.launchpad, segment) for segment in segments]
+    return any(added)
 
 
 def start_workers(connection: Connection, search_id: str, number: int, folder: Path) -> list[subprocess.Popen]:

@@ -14,9 +14,12 @@ from fuse_flows.jobs.base import describe
 from fuse_flows.jobs.firetask import search_workflow
 from fuse_flows.jobs.pool import PLACE, store_pool
 from fuse_flows.jobs.population import relax_initial_structures
-from fuse_flows.jobs.steps import begin_walk
+from fuse_flows.jobs.steps import begin_walk, title
+from fuse_flows.search.pool import initial_place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fireworks import Workflow
     from jobflow import Job
 
@@ -58,29 +61,38 @@ class SearchMaker(Maker):
         Returns
         -------
         Flow
-            One job for every ``execution.structures_per_job`` members of the first population, and the job that
-            begins the walk when they are done; in front of them, the job that stores the pool.
+            For each walker, one job for every ``execution.structures_per_job`` members of its first population, and
+            the job that begins its walk when they are done; in front of them, the job that stores the pool.
 
         Raises
         ------
         ConfigError
             If the pool is not the one that the configuration names.
         """
-        values = self.config.model_dump(mode="json")
-        size, batch = self.config.generator.initial_structures, self.config.execution.structures_per_job
         stored = self._pool_jobs()
+        walks = [self._walk(walker, stored) for walker in range(self.config.walkers.number)]
+        beginnings = [walk[-1].output for walk in walks]
+        jobs = [job for walk in walks for job in walk]
+        output = beginnings[0] if len(beginnings) == 1 else beginnings
+        return Flow([*stored, *jobs], output=output, name=f"{self.name} of {self.config.formula}")
+
+    def _walk(self, walker: int, stored: Sequence[Job]) -> list[Job]:
+        """Return the jobs that relax the first population of a walker, and the one that begins its walk."""
+        config, whose = self.config, title(self.config, walker)
+        values = config.model_dump(mode="json")
+        size, batch = config.generator.initial_structures, config.execution.structures_per_job
         jobs: list[Job] = []
         for first in range(0, size, batch):
             last = min(first + batch, size)
             members = f"structure {first + 1}" if last == first + 1 else f"structures {first + 1}-{last}"
-            awaited = stored[0].output if stored and first < len(self.pool.members) else None
-            population = relax_initial_structures(values, first, last, pool=awaited)
-            population.name = f"relax initial {members} of {self.config.formula}"
-            jobs.append(describe(population, self.config, walker=0, segment=0, place=members))
-        beginning = begin_walk(values, [population.output for population in jobs])
-        beginning.name = f"begin the walk of {self.config.formula}"
-        describe(beginning, self.config, walker=0, segment=0, place="beginning")
-        return Flow([*stored, *jobs, beginning], output=beginning.output, name=f"{self.name} of {self.config.formula}")
+            in_pool = initial_place(config, first, walker) < len(self.pool.members)
+            awaited = stored[0].output if stored and in_pool else None
+            population = relax_initial_structures(values, first, last, walker, pool=awaited)
+            population.name = f"relax initial {members} of {whose}"
+            jobs.append(describe(population, config, walker=walker, segment=0, place=members))
+        beginning = begin_walk(values, [population.output for population in jobs], walker)
+        beginning.name = f"begin the walk of {whose}"
+        return [*jobs, describe(beginning, config, walker=walker, segment=0, place="beginning")]
 
     def _pool_jobs(self) -> list[Job]:
         """Return the job that stores the pool, if the search has one."""

@@ -46,12 +46,13 @@ class SearchFiretask(JobFiretask):
         if serialised_store is None:
             self["store"] = _prepared_jobstore(self.launchpad)
         try:
-            with collect_segments() as segments, listen_to_requests(self.launchpad, fw_spec.get("search_id", "")):
+            with collect_segments() as requests, listen_to_requests(self.launchpad, fw_spec.get("search_id", "")):
                 action = super().run_task(fw_spec)
         finally:
             self["store"] = serialised_store
-        for segment in segments:
-            add_segment(self.launchpad, segment)
+        for find_segments in requests:
+            for segment in find_segments():
+                add_segment(self.launchpad, segment)
         for workflow in [*action.detours, *action.additions]:
             _rewrap(workflow)
         return action
@@ -72,7 +73,7 @@ def add_segment(launchpad: LaunchPad, segment: Segment) -> bool:
     bool
         Whether it was added.
     """
-    return add_once(launchpad, search_workflow(segment.job, metadata=dict(segment.job.metadata)), segment.key)
+    return add_once(launchpad, search_workflow(segment.job, metadata=segment.metadata), segment.key)
 
 
 def search_workflow(flow: Flow | Job, **kwargs: Any) -> Workflow:

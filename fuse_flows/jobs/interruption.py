@@ -1,4 +1,7 @@
-"""What ends a walk from outside: the clock, and a user who asks it to stop. Neither changes what it visits before."""
+"""What ends a walk from outside: the clock, a user who asks it to stop, another walker that reached the target.
+
+None of them changes what it visits before.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fuse_flows.search.judge import should_stop
+from jobflow import CURRENT_JOB
+
+from fuse_flows.search.judge import TARGET_REACHED, should_stop
 from fuse_flows.store.requests import STOP_REQUESTED, is_stop_requested
 
 if TYPE_CHECKING:
@@ -56,4 +61,14 @@ def interrupted(state: SearchState, config: SearchConfig) -> SearchState:
     asked = _stop_requested.get()
     if reason is None and asked is not None and asked():
         reason = STOP_REQUESTED
+    if reason is None and _another_reached_target(config):
+        reason = f"{TARGET_REACHED} by another walker"
     return state.model_copy(update={"stop_reason": reason})
+
+
+def _another_reached_target(config: SearchConfig) -> bool:
+    """Look whether one of several walkers has found what the search is for; answered from an index of its own."""
+    if config.walkers.number == 1 or config.stop.target_energy is None:
+        return False
+    criteria = {"metadata.search_id": config.search_id, "output.state.stop_reason": TARGET_REACHED}
+    return CURRENT_JOB.store.query_one(criteria, ["uuid"]) is not None

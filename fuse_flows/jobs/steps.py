@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from jobflow import CURRENT_JOB, Job, OutputReference, Response
+from jobflow import CURRENT_JOB, Flow, Job, OutputReference, Response
 
 from fuse_flows.config import SearchConfig
 from fuse_flows.jobs.base import describe, own_output, read_output, search_job
 from fuse_flows.jobs.continuation import Segment, respond_and_replace, respond_and_start
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
 from fuse_flows.jobs.interruption import interrupted
+from fuse_flows.jobs.meetings import Place, newest_steps, state_after
 from fuse_flows.jobs.pool import stored_pool
-from fuse_flows.jobs.visited import cluster_fields, minima_of, read_visited
+from fuse_flows.jobs.visited import minima_of, read_visited
+from fuse_flows.jobs.walk import judge_candidates, walk
 from fuse_flows.schemas.base import to_mongo
-from fuse_flows.schemas.step import StepDoc
-from fuse_flows.search.judge import judge, should_stop, start
+from fuse_flows.schemas.step import ProposalDoc, StepDoc
+from fuse_flows.search.judge import should_stop, start
 from fuse_flows.search.propose import propose
 from fuse_flows.search.state import SearchState
-from fuse_flows.search.visited import VisitedMinima, clusters_of
+from fuse_flows.search.visited import clusters_of
+from fuse_flows.search.walkers import is_meeting, may_leave
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from jobflow import JobStore
 
 
 @search_job
@@ -42,18 +51,24 @@ def begin_walk(config: dict[str, Any], populations: list[OutputReference], walke
     """
     search = SearchConfig.model_validate(config)
     stored = own_output()
-    if stored is None:
-        members = [member for population in populations for member in read_output(population.uuid)["candidates"]]
-        begun = start(search, [evaluation_of(member) for member in members], walker, began=datetime.now(UTC))
-        state = interrupted(begun, search)
-        clusters = clusters_of(search.duplicates, minima_of(members)) if search.duplicates.enabled else None
-    else:
-        state, clusters = SearchState.model_validate(stored["state"]), stored["clusters"]
-    return _go_on(search, state, candidates=[], kind="start", jobs_left=0, clusters=clusters)
+    if stored is not None:
+        return _go_on(search, stored, jobs_left=0)
+    members = [member for population in populations for member in read_output(population.uuid)["candidates"]]
+    begun = start(search, [evaluation_of(member) for member in members], walker, began=datetime.now(UTC))
+    document = StepDoc(
+        kind="start",
+        search_id=search.search_id,
+        walker=walker,
+        step=0,
+        state=interrupted(begun, search),
+        clusters=clusters_of(search.duplicates, minima_of(members)) if search.duplicates.enabled else None,
+        config=config,
+    )
+    return _go_on(search, to_mongo(document), jobs_left=0)
 
 
 @search_job
-def take_steps(config: dict[str, Any], previous: tuple[str, int], jobs_left: int, walker: int = 0) -> Response:
+def take_steps(config: dict[str, Any], previous: Place, jobs_left: int, walker: int = 0) -> Response:
     """Take the next ``steps_per_job`` steps of a walk.
 
     Parameters
@@ -75,110 +90,170 @@ def take_steps(config: dict[str, Any], previous: tuple[str, int], jobs_left: int
     search = SearchConfig.model_validate(config)
     stored = own_output()
     if stored is None:
-        uuid, index = previous
-        before = SearchState.model_validate(read_output(uuid, index)["state"])
+        before = state_after(search, previous, walker)
         visited = read_visited(search, before) if search.duplicates.enabled else None
-        state, candidates = walk(search, before, visited)
-    else:
-        state, candidates = SearchState.model_validate(stored["state"]), stored["candidates"]
-    return _go_on(search, state, candidates, kind="steps", jobs_left=jobs_left, walker=walker)
+        stored = _step_document(search, *walk(search, before, visited))
+    return _go_on(search, stored, jobs_left=jobs_left)
 
 
-def walk(
-    config: SearchConfig, state: SearchState, visited: VisitedMinima | None = None
-) -> tuple[SearchState, list[dict[str, Any]]]:
-    """Propose, relax and judge up to ``steps_per_job`` candidates.
+@search_job
+def relax_proposal(config: dict[str, Any], previous: Place, index: int, walker: int = 0) -> dict[str, Any]:
+    """Make one of the proposals of a step, and relax it.
 
     Parameters
     ----------
     config
-        The search.
-    state
-        Where the walker stands.
-    visited
-        The minima it has visited so far, to which those of its steps are added; None not to compare.
-
-    Returns
-    -------
-    state
-        Where it stands afterwards.
-    candidates
-        One :class:`.CandidateDoc` per step, as plain values.
-    """
-    candidates, pool = [], stored_pool(config)
-    for _ in range(config.execution.steps_per_job):
-        if should_stop(state, config):
-            break
-        proposal = propose(state, config, pool, visited)
-        candidate = evaluate(proposal, config)
-        if visited is not None:
-            candidate |= cluster_fields(candidate, visited)
-        verdict = judge(state, proposal, evaluation_of(candidate), config)
-        candidate |= {"accepted": verdict.accepted, "verdict": verdict.reason, "temperature": state.temperature}
-        candidates.append(candidate)
-        state = interrupted(verdict.state, config)
-        if state.stop_reason:
-            break
-    return state, candidates
-
-
-def first_job_of_segment(config: SearchConfig, state: SearchState, previous: tuple[str, int]) -> Segment:
-    """Return the segment that goes on from a state.
-
-    Parameters
-    ----------
-    config
-        The search.
-    state
-        The state after the last judged step.
+        The :class:`.SearchConfig` as plain values.
     previous
-        Identifier and index of the job that stored it.
+        Identifier and index of the job whose state the step goes on from.
+    index
+        Number of the proposal.
+    walker
+        The walker that steps.
 
     Returns
     -------
-    Segment
-        Its key holds search, walker and step, so that no two segments go on from the same step.
+    dict
+        A :class:`.ProposalDoc`.
     """
-    following = _step_job(config, state, previous, jobs_left=config.execution.jobs_per_segment - 1)
-    first = state.step + 1
-    describe(following, config, walker=state.walker, segment=first, place=f"from step {first}")
-    return Segment(following, key=f"{config.search_id}/{state.walker}/{first}")
+    stored = own_output()
+    if stored is not None:
+        return stored
+    search = SearchConfig.model_validate(config)
+    before = state_after(search, previous, walker)
+    visited = read_visited(search, before) if search.duplicates.enabled else None
+    proposal = propose(before, search, stored_pool(search), visited)[index]
+    return to_mongo(ProposalDoc(search_id=search.search_id, walker=walker, relaxed=evaluate(proposal, search)))
 
 
-def _go_on(
-    config: SearchConfig,
-    state: SearchState,
-    candidates: list[dict[str, Any]],
-    *,
-    kind: str,
-    jobs_left: int,
-    walker: int = 0,
-    clusters: dict[str, str] | None = None,
+@search_job
+def judge_proposals(
+    config: dict[str, Any], previous: Place, relaxed: list[OutputReference], jobs_left: int, walker: int = 0
 ) -> Response:
-    """Store a step and continue with the next job, the next segment, or not at all."""
+    """Judge the proposals of a step, which jobs of their own have relaxed.
+
+    Parameters
+    ----------
+    config
+        The :class:`.SearchConfig` as plain values.
+    previous
+        Identifier and index of the job whose state the step goes on from.
+    relaxed
+        References to the jobs that relaxed the proposals.
+    jobs_left
+        Jobs that may follow in this segment.
+    walker
+        The walker that steps.
+
+    Returns
+    -------
+    Response
+        With a :class:`.StepDoc`.
+    """
+    search = SearchConfig.model_validate(config)
+    stored = own_output()
+    if stored is None:
+        before = state_after(search, previous, walker)
+        visited = read_visited(search, before) if search.duplicates.enabled else None
+        proposals = propose(before, search, stored_pool(search), visited)
+        candidates = [read_output(reference.uuid)["relaxed"] for reference in relaxed]
+        stored = _step_document(search, *judge_candidates(search, before, proposals, candidates, visited))
+    return _go_on(search, stored, jobs_left=jobs_left)
+
+
+def open_segments(
+    config: SearchConfig, newest: Mapping[int, tuple[SearchState, Place]], walkers: Iterable[int]
+) -> list[Segment]:
+    """Return the segments that may begin.
+
+    Parameters
+    ----------
+    config
+        The search, with the limits that are to hold from now on.
+    newest
+        The newest state of each walker that has begun, and the job that stored it.
+    walkers
+        Walkers that nothing is on its way for.
+
+    Returns
+    -------
+    list of Segment
+        One for each of these walkers unless it has come to its end, or has to wait for others. Their keys hold
+        search, walker and step, so that no two segments go on from the same step.
+    """
+    states = [state for state, _ in newest.values()]
+    segments = []
+    for state, job in (newest[walker] for walker in walkers):
+        waits = is_meeting(config, state.step) and not may_leave(config, state.step, states)
+        if not waits and not should_stop(state, config):
+            segments.append(_segment(config, state, job))
+    return segments
+
+
+def _segment(config: SearchConfig, state: SearchState, previous: Place) -> Segment:
+    """Return the segment that goes on from a state, which the given job stored."""
+    following = _next_step(config, state, previous, jobs_left=config.execution.jobs_per_segment, segment=state.step + 1)
+    return Segment(following, key=f"{config.search_id}/{state.walker}/{state.step + 1}")
+
+
+def _step_document(config: SearchConfig, state: SearchState, candidates: list[dict[str, Any]]) -> dict[str, Any]:
     document = StepDoc(
-        kind=kind,
-        search_id=config.search_id,
-        walker=walker,
-        step=state.step,
-        candidates=candidates,
-        state=state,
-        clusters=clusters,
-        config=config.model_dump(mode="json") if kind == "start" else None,
+        search_id=config.search_id, walker=state.walker, step=state.step, candidates=candidates, state=state
     )
-    output = to_mongo(document)
+    return to_mongo(document)
+
+
+def _go_on(config: SearchConfig, output: dict[str, Any], *, jobs_left: int) -> Response:
+    """Store a step and continue with the next job, the next segment, or not at all."""
+    state = SearchState.model_validate(output["state"])
     this = (CURRENT_JOB.job.uuid, CURRENT_JOB.job.index)
     if state.stop_reason or should_stop(state, config):
         return Response(output=output)
+    if is_meeting(config, state.step):
+        return respond_and_start(output, partial(_leave_meeting, config, state, this, CURRENT_JOB.store))
     if jobs_left > 0:
-        return respond_and_replace(output, _step_job(config, state, this, jobs_left=jobs_left - 1))
-    return respond_and_start(output, first_job_of_segment(config, state, this))
+        segment = CURRENT_JOB.job.metadata["segment"]
+        return respond_and_replace(output, _next_step(config, state, this, jobs_left, segment))
+    return respond_and_start(output, lambda: [_segment(config, state, this)])
 
 
-def _step_job(config: SearchConfig, state: SearchState, previous: tuple[str, int], jobs_left: int) -> Job:
-    """Return the job that goes on from a state, with a title that reads like prose."""
-    following = take_steps(config.model_dump(mode="json"), list(previous), jobs_left, state.walker)
+def _leave_meeting(config: SearchConfig, state: SearchState, this: Place, store: JobStore) -> list[Segment]:
+    """Return the segments of all walkers at a meeting if this one was the last to come.
+
+    Run again later, it finds that others are further on: they have left already.
+    """
+    newest = newest_steps(store, config) | {state.walker: (state, this)}
+    here = [walker for walker, (found, _) in newest.items() if found.step == state.step and not found.stop_reason]
+    return open_segments(config, newest, here)
+
+
+def _next_step(config: SearchConfig, state: SearchState, previous: Place, jobs_left: int, segment: int) -> Job | Flow:
+    """Return the job, or the jobs, of the next step, with titles that read like prose."""
+    if config.proposals_per_step > 1 and config.execution.parallel_proposals:
+        return _step_of_proposals(config, state, previous, jobs_left, segment)
+    following = take_steps(config.model_dump(mode="json"), list(previous), jobs_left - 1, state.walker)
     first, last = state.step + 1, state.step + config.execution.steps_per_job
     steps = f"step {first}" if first == last else f"steps {first}-{last}"
-    following.name = f"search {steps} of {config.formula}"
-    return following
+    following.name = f"search {steps} of {title(config, state.walker)}"
+    return describe(following, config, walker=state.walker, segment=segment, place=f"from step {segment}")
+
+
+def _step_of_proposals(config: SearchConfig, state: SearchState, previous: Place, jobs_left: int, segment: int) -> Flow:
+    """Return the jobs of a step whose proposals are relaxed side by side."""
+    values, step = config.model_dump(mode="json"), state.step + 1
+    jobs = []
+    for index in range(config.proposals_per_step):
+        job = relax_proposal(values, list(previous), index, state.walker)
+        place = f"proposal {index + 1} of step {step}"
+        job.name = f"relax {place} of {title(config, state.walker)}"
+        jobs.append(describe(job, config, walker=state.walker, segment=segment, place=place))
+    left = jobs_left - len(jobs) - 1
+    judging = judge_proposals(values, list(previous), [job.output for job in jobs], left, state.walker)
+    judging.name = f"judge step {step} of {title(config, state.walker)}"
+    describe(judging, config, walker=state.walker, segment=segment, place=f"judge step {step}")
+    return Flow([*jobs, judging], name=f"step {step} of {title(config, state.walker)}")
+
+
+def title(config: SearchConfig, walker: int) -> str:
+    """Return the formula and, where there are several, the walker, for titles of jobs."""
+    return config.formula if config.walkers.number == 1 else f"{config.formula}, walker {walker}"

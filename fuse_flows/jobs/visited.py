@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import CURRENT_JOB
 
 from fuse_flows.search.visited import Minimum, VisitedMinima
-from fuse_flows.structures.fingerprint import Cell, Fingerprint
+from fuse_flows.search.walkers import is_meeting, last_meeting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,6 +40,11 @@ class _Known:
     step: int = -1
     minima: dict[str, Minimum] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Forget everything."""
+        self.newest, self.step = None, -1
+        self.minima.clear()
+
 
 @lru_cache(maxsize=4)
 def _known(search_id: str, walker: int) -> _Known:  # noqa: ARG001 - the key of the cache
@@ -47,7 +52,7 @@ def _known(search_id: str, walker: int) -> _Known:  # noqa: ARG001 - the key of 
 
 
 def read_visited(config: SearchConfig, state: SearchState) -> VisitedMinima:
-    """Return the minima visited in the first population and in the steps of a walker up to its state.
+    """Return the minima that a walker knows: its own up to its state, and those it was told when the walkers met.
 
     Parameters
     ----------
@@ -59,21 +64,21 @@ def read_visited(config: SearchConfig, state: SearchState) -> VisitedMinima:
     Returns
     -------
     VisitedMinima
-        One representative of each cluster, in the order in which they were visited; the caller may add to it.
+        One representative of each cluster, in the order in which the walker learned of them; the caller may add to it.
     """
     known = _known(config.search_id, state.walker)
-    documents = _read_steps(config.search_id, state, known.step) if 0 <= known.step <= state.step else []
+    documents = _read_steps(config.search_id, state.walker, known.step, state.step) if known.step >= 0 else []
     if known.newest is None or known.newest not in [document["_id"] for document in documents]:
-        known.newest, known.step = None, -1
-        known.minima.clear()
-        documents = _read_steps(config.search_id, state, 0)
-        for document in documents:
-            clusters = document["output"].get("clusters")
-            if clusters:
-                _remember(known, _read_population(config.search_id, state.walker), clusters)
+        known.forget()
+        documents = _read_steps(config.search_id, state.walker, 0, state.step)
     for document in documents:
-        _remember(known, document["output"].get("candidates", ()))
-        known.newest, known.step = document["_id"], document["output"]["step"]
+        step = document["output"]["step"]
+        if document["_id"] == known.newest:
+            continue
+        _learn(known, config, state.walker, document)
+        if is_meeting(config, step):
+            _learn_from_others(known, config, state.walker, step)
+        known.newest, known.step = document["_id"], step
     return VisitedMinima(config.duplicates, known.minima.values())
 
 
@@ -90,16 +95,8 @@ def minima_of(candidates: Iterable[Mapping[str, Any]]) -> list[Minimum]:
     list of Minimum
         In the same order.
     """
-    return [
-        Minimum(
-            candidate_id=candidate["candidate_id"],
-            energy_per_atom=candidate["energy_per_atom"],
-            atoms=Fingerprint.parse(candidate["fingerprint"]).atoms,
-            cell=Cell.from_dict(candidate["structure"]),
-        )
-        for candidate in candidates
-        if candidate["energy_per_atom"] is not None
-    ]
+    minima = (Minimum.from_candidate(candidate) for candidate in candidates)
+    return [minimum for minimum in minima if minimum is not None]
 
 
 def cluster_fields(candidate: Mapping[str, Any], visited: VisitedMinima) -> dict[str, Any]:
@@ -138,12 +135,29 @@ def _remember(
         known.minima.setdefault(minimum.candidate_id, minimum)
 
 
-def _read_steps(search_id: str, state: SearchState, first: int) -> list[dict[str, Any]]:
-    """Read what the walker's jobs stored from a step on, up to its state; answered from an index."""
+def _learn(known: _Known, config: SearchConfig, walker: int, document: Mapping[str, Any]) -> None:
+    """Keep what a job of a walk found; the document that begins the walk stands for the first population."""
+    clusters = document["output"].get("clusters")
+    if clusters:
+        _remember(known, _read_population(config.search_id, walker), clusters)
+    _remember(known, document["output"].get("candidates", ()))
+
+
+def _learn_from_others(known: _Known, config: SearchConfig, walker: int, step: int) -> None:
+    """Keep what the other walkers found since the meeting before the one at a step."""
+    before = last_meeting(config, step - 1)
+    for other in range(config.walkers.number):
+        if other != walker:
+            for document in _read_steps(config.search_id, other, before + 1 if before else 0, step):
+                _learn(known, config, other, document)
+
+
+def _read_steps(search_id: str, walker: int, first: int, last: int) -> list[dict[str, Any]]:
+    """Read what the jobs of a walker stored for steps of a range; answered from an index."""
     criteria = {
         "metadata.search_id": search_id,
-        "output.step": {"$gte": first, "$lte": state.step},
-        "output.walker": state.walker,
+        "output.step": {"$gte": first, "$lte": last},
+        "output.walker": walker,
     }
     return _query(criteria, ["output.step", "output.clusters"], sort={"output.step": 1})
 

@@ -19,6 +19,18 @@ class PopulationDoc(Document):
     candidates: list[dict[str, Any]] = Field(description="One CandidateDoc each.")
 
 
+class ProposalDoc(Document):
+    """One of the proposals of a step, relaxed by a job of its own and not judged yet."""
+
+    kind: Literal["proposal"] = "proposal"
+    search_id: str
+    walker: int = 0
+    relaxed: dict[str, Any] = Field(
+        description="A CandidateDoc without verdict. The job that judges the step stores it again, with its verdict, "
+        "where queries find it."
+    )
+
+
 class StepDoc(Document):
     """What one job of the chain did: its candidates and the state it hands on."""
 
@@ -26,7 +38,7 @@ class StepDoc(Document):
     search_id: str
     walker: int = 0
     step: int = Field(description="Last step that was judged; 0 once the first population is there.")
-    candidates: list[dict[str, Any]] = Field(default_factory=list, description="One CandidateDoc per step.")
+    candidates: list[dict[str, Any]] = Field(default_factory=list, description="One CandidateDoc per proposal.")
     state: SearchState = Field(description="State after the last step.")
     clusters: dict[str, str] | None = Field(
         None,
@@ -53,5 +65,7 @@ class SearchDoc(Document):
     jobs: dict[str, int] = Field(default_factory=dict, description="Jobs on the LaunchPad by state.")
     best_energy_per_atom: float | None = Field(None, description="Lowest energy so far, eV/atom.")
     last_move: str | None = Field(None, description="Move of the newest candidate.")
-    state: SearchState | None = Field(None, description="State of the walker; None before the first verdict.")
+    states: list[SearchState] = Field(
+        default_factory=list, description="Newest state of each walker that has begun, in the order of the walkers."
+    )
     config: dict[str, Any] = Field(description="The SearchConfig it was submitted with.")

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 from fuse_flows.search.state import CandidateSummary, MoveStatistics, SearchState
 from fuse_flows.search.streams import streams
 from fuse_flows.search.visited import VISITED_MINIMUM
+from fuse_flows.search.walkers import PATIENCE_EXHAUSTED, do_meet, structures_of, temperature_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from fuse_flows.config import AcceptanceConfig, MoveName, SearchConfig
+    from fuse_flows.config import MoveName, SearchConfig
     from fuse_flows.search.propose import Proposal
+
+
+TARGET_REACHED = "target_energy reached"
+"""Why a search ends that found what it was to find."""
+
+WALL_HOURS_REACHED = "wall_hours reached"
+"""Why a search ends whose time is over."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +78,21 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The next state, whether the candidate was accepted, and why."""
+    """What a step came to.
+
+    Parameters
+    ----------
+    state
+        The next state.
+    accepted
+        For each proposal of the step, whether it became the current structure.
+    reasons
+        Why, or why not.
+    """
 
     state: SearchState
-    accepted: bool
-    reason: str
+    accepted: tuple[bool, ...]
+    reasons: tuple[str, ...]
 
 
 def start(
@@ -113,7 +131,7 @@ def start(
         current=summary,
         current_structure=None if lowest is None or lowest.structure is None else dict(lowest.structure),
         best=summary,
-        temperature=config.acceptance.temperature,
+        temperature=temperature_of(config, walker),
         outcomes=_count([member.outcome for member in population]),
         used_pool_members=sorted(member.pool_member for member in population if member.pool_member is not None),
         began=began,
@@ -121,8 +139,8 @@ def start(
     return state.model_copy(update={"stop_reason": should_stop(state, config)})
 
 
-def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config: SearchConfig) -> Verdict:
-    """Accept or reject the candidate of one step.
+def judge(state: SearchState, step: Sequence[tuple[Proposal, Evaluation]], config: SearchConfig) -> Verdict:
+    """Accept or reject the outcome of one step: of several proposals, the one of lowest energy.
 
     Downhill steps are accepted and cool the search; equal energies (after rounding) are rejected; uphill steps are
     accepted with probability exp(-dE/T). A failed candidate is rejected. With ``duplicates.reject`` so is one that
@@ -133,11 +151,9 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
     Parameters
     ----------
     state
-        Where the walker stood when it made the proposal.
-    proposal
-        The proposal.
-    evaluation
-        What became of it.
+        Where the walker stood when it made the proposals.
+    step
+        The proposals of the step, and what became of each.
     config
         The search.
 
@@ -146,35 +162,44 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
     Verdict
         With the state after the step.
     """
-    rng = streams(config.seed, proposal.walker, proposal.step, proposal.index).judge
+    first = step[0][0]
+    rng = streams(config.seed, first.walker, first.step, first.index).judge
     rules = config.acceptance
-    energy = (
-        None if evaluation.energy_per_atom is None else quantised(evaluation.energy_per_atom, rules.energy_precision)
-    )
+    energies = [
+        None if result.energy_per_atom is None else quantised(result.energy_per_atom, rules.energy_precision)
+        for _, result in step
+    ]
+    chosen = _lowest(energies, [config.duplicates.reject and result.is_duplicate for _, result in step])
+    proposal, evaluation = step[chosen]
     draw = rng.random()
     no_change = config.duplicates.reject and evaluation.is_duplicate
-    accepted, reason = (False, VISITED_MINIMUM) if no_change else _metropolis(state, energy, draw)
+    accepted, reason = (False, VISITED_MINIMUM) if no_change else _metropolis(state, energies[chosen], draw)
     downhill = reason in ("downhill", "first success")
-    candidate = None if energy is None else evaluation.summary(energy)
-    new_best = candidate is not None and (state.best is None or candidate.energy_per_atom < state.best.energy_per_atom)
+    results = zip((result for _, result in step), energies, strict=True)
+    summaries = [result.summary(energy) for result, energy in results if energy is not None]
+    lowest = min(summaries, key=lambda summary: summary.energy_per_atom, default=None)
+    new_best = lowest is not None and (state.best is None or lowest.energy_per_atom < state.best.energy_per_atom)
     update: dict[str, Any] = {
         "step": proposal.step,
-        "n_structures": state.n_structures + 1,
-        "since_best": 0 if new_best and not no_change else state.since_best + (0 if downhill else 1),
-        "since_downhill": 0 if downhill else state.since_downhill + 1,
-        "moves": _moves_after(state.moves, proposal, accepted=accepted),
-        "outcomes": _count([evaluation.outcome], state.outcomes),
-        **_heat(state, rules, rng.random(), accepted=accepted, downhill=downhill),
+        "n_structures": state.n_structures + len(step),
+        "since_best": 0 if new_best and not no_change else state.since_best + (0 if downhill else len(step)),
+        "since_downhill": 0 if downhill else state.since_downhill + len(step),
+        "moves": _moves_after(state.moves, [made for made, _ in step], accepted=proposal if accepted else None),
+        "outcomes": _count([result.outcome for _, result in step], state.outcomes),
+        **_heat(state, config, rng.random(), structures=len(step), accepted=accepted, downhill=downhill),
     }
-    if proposal.pool_member is not None:
-        update["used_pool_members"] = [*state.used_pool_members, proposal.pool_member]
+    drawn = [made.pool_member for made, _ in step if made.pool_member is not None]
+    if drawn:
+        update["used_pool_members"] = [*state.used_pool_members, *drawn]
     if new_best:
-        update["best"] = candidate
-    if accepted and evaluation.structure is not None:
-        update |= {"current": candidate, "current_structure": dict(evaluation.structure)}
+        update["best"] = lowest
+    energy = energies[chosen]
+    if accepted and energy is not None and evaluation.structure is not None:
+        update |= {"current": evaluation.summary(energy), "current_structure": dict(evaluation.structure)}
     after = state.model_copy(update=update)
     after = after.model_copy(update={"stop_reason": should_stop(after, config)})
-    return Verdict(after, accepted, reason)
+    reasons = [reason if k == chosen else _why_not(energy) for k, energy in enumerate(energies)]
+    return Verdict(after, tuple(accepted and k == chosen for k in range(len(step))), tuple(reasons))
 
 
 def should_stop(state: SearchState, config: SearchConfig, now: datetime | None = None) -> str | None:
@@ -196,13 +221,13 @@ def should_stop(state: SearchState, config: SearchConfig, now: datetime | None =
     """
     stop = config.stop
     if stop.target_energy is not None and state.best and state.best.energy_per_atom <= stop.target_energy:
-        return "target_energy reached"
-    if state.n_structures >= stop.max_structures:
+        return TARGET_REACHED
+    if state.n_structures + config.proposals_per_step > structures_of(config, state.walker):  # a whole step must fit
         return "max_structures reached"
-    if state.since_best >= stop.patience:
-        return "patience exhausted"
+    if state.since_best >= stop.patience and not do_meet(config):
+        return PATIENCE_EXHAUSTED
     if now and state.began and stop.wall_hours and now - state.began >= timedelta(hours=stop.wall_hours):
-        return "wall_hours reached"
+        return WALL_HOURS_REACHED
     return None
 
 
@@ -225,6 +250,18 @@ def quantised(energy: float, precision: float) -> float:
     return round(round(energy / precision) * precision, digits)
 
 
+def _lowest(energies: Sequence[float | None], known: Sequence[bool]) -> int:
+    """Return which proposal of a step is judged: the lowest one that leads somewhere new, else the lowest, else any."""
+    places = [k for k, energy in enumerate(energies) if energy is not None]
+    new = [k for k in places if not known[k]]
+    return min(new or places, key=lambda k: (energies[k], k), default=0)
+
+
+def _why_not(energy: float | None) -> str:
+    """Say why a proposal was not the one that is judged."""
+    return "failed" if energy is None else "not the lowest of its step"
+
+
 def _metropolis(state: SearchState, energy: float | None, draw: float) -> tuple[bool, str]:
     """Apply the acceptance rule to a rounded energy with a uniform draw from [0, 1)."""
     if energy is None:
@@ -241,28 +278,30 @@ def _metropolis(state: SearchState, energy: float | None, draw: float) -> tuple[
 
 
 def _heat(
-    state: SearchState, rules: AcceptanceConfig, draw: float, *, accepted: bool, downhill: bool
+    state: SearchState, config: SearchConfig, draw: float, *, structures: int, accepted: bool, downhill: bool
 ) -> dict[str, Any]:
     """Cool after a downhill step, melt after a rejection once progress has been missing for long."""
+    rules = config.acceptance
     if downhill:
-        return {"temperature": rules.temperature, "melted": False}
-    if accepted or state.since_downhill + 1 < rules.melt_threshold:
+        return {"temperature": temperature_of(config, state.walker), "melted": False}
+    if accepted or state.since_downhill + structures < rules.melt_threshold:
         return {}
     return {"temperature": min(state.temperature + draw * rules.melt_step, rules.max_temperature), "melted": True}
 
 
 def _moves_after(
-    moves: dict[MoveName, MoveStatistics], proposal: Proposal, *, accepted: bool
+    moves: dict[MoveName, MoveStatistics], proposals: Sequence[Proposal], *, accepted: Proposal | None
 ) -> dict[MoveName, MoveStatistics]:
-    """Add one proposal, and the moves that failed before it, to the statistics."""
+    """Add the proposals of a step, and the moves that failed before them, to the statistics."""
     after = dict(moves)
-    for name, reason in proposal.failures:
-        old = after.get(name, MoveStatistics())
-        after[name] = old.model_copy(update={"failed": _count([reason], old.failed)})
-    if proposal.move is not None:
-        old = after.get(proposal.move, MoveStatistics())
-        update = {"proposed": old.proposed + 1, "accepted": old.accepted + int(accepted)}
-        after[proposal.move] = old.model_copy(update=update)
+    for proposal in proposals:
+        for name, reason in proposal.failures:
+            old = after.get(name, MoveStatistics())
+            after[name] = old.model_copy(update={"failed": _count([reason], old.failed)})
+        if proposal.move is not None:
+            old = after.get(proposal.move, MoveStatistics())
+            update = {"proposed": old.proposed + 1, "accepted": old.accepted + (proposal is accepted)}
+            after[proposal.move] = old.model_copy(update=update)
     return after
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from fuse_flows.config import MoveName
@@ -45,7 +45,7 @@ class DrawnMember:
         return self.member.to_structure()
 
 
-def initial_member(pool: PoolReader, index: int) -> DrawnMember | None:
+def initial_member(pool: PoolReader, index: int, walker: int, config: SearchConfig) -> DrawnMember | None:
     """Return the member that takes a place in the first population.
 
     Parameters
@@ -54,19 +54,46 @@ def initial_member(pool: PoolReader, index: int) -> DrawnMember | None:
         The pool.
     index
         The place.
+    walker
+        The walker.
+    config
+        The search.
 
     Returns
     -------
     DrawnMember or None
-        The member of the same number; None where the pool has come to its end and the assembler takes over.
+        The walker's member of that number; None where its part of the pool has come to its end and the assembler
+        takes over.
     """
-    members = pool()
-    return DrawnMember(index, members[index]) if index < len(members) else None
+    members, place = pool(), initial_place(config, index, walker)
+    return DrawnMember(place, members[place]) if place < len(members) else None
+
+
+def initial_place(config: SearchConfig, index: int, walker: int) -> int:
+    """Return which member of the pool is the one of a walker with the given number.
+
+    The walkers of a search share the pool as players share a pack of cards: walker w of n owns members w, w + n, ...
+
+    Parameters
+    ----------
+    config
+        The search.
+    index
+        Number among the walker's members.
+    walker
+        The walker.
+
+    Returns
+    -------
+    int
+        Its number in the pool, which may have fewer members.
+    """
+    return index * config.walkers.number + walker
 
 
 @dataclass(frozen=True)
 class PoolDraw:
-    """Draws from the members that a walker has not used.
+    """Draws from those members of a walker's part of the pool that it has not used.
 
     Parameters
     ----------
@@ -76,16 +103,25 @@ class PoolDraw:
         Numbers of the members that were used.
     how
         ``uniform``: any of them with equal chance; ``ranked``: the first of them.
+    walker, walkers
+        Number of the walker, and how many there are.
     """
 
     pool: PoolReader
     used: frozenset[int]
     how: Literal["uniform", "ranked"]
+    walker: int = 0
+    walkers: int = 1
 
     @classmethod
     def at(cls, state: SearchState, config: SearchConfig, pool: PoolReader) -> PoolDraw:
         """Return what a walker may draw from where it stands."""
-        return cls(pool, frozenset(state.used_pool_members), config.pool.draw)
+        used = frozenset(state.used_pool_members)
+        return cls(pool, used, config.pool.draw, state.walker, config.walkers.number)
+
+    def without(self, member: int) -> PoolDraw:
+        """Return what is left when a member is used."""
+        return replace(self, used=self.used | {member})
 
     def for_move(self, name: MoveName, n_atoms: int, rng: np.random.Generator) -> DrawnMember | None:
         """Toss for a move whether it draws from the pool, and draw.
@@ -124,7 +160,8 @@ class PoolDraw:
             None if nothing is left, or the toss is for the assembler.
         """
         members = self.pool()
-        left = [i for i, m in enumerate(members) if i not in self.used and (largest is None or len(m) <= largest)]
+        mine = range(self.walker, len(members), self.walkers)
+        left = [i for i in mine if i not in self.used and (largest is None or len(members[i]) <= largest)]
         if not left or rng.random() < 0.5:
             return None
         index = left[0] if self.how == "ranked" else left[rng.integers(len(left))]

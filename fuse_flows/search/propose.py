@@ -95,18 +95,14 @@ def propose_initial(config: SearchConfig, index: int, walker: int = 0, pool: Poo
         With a member of the pool, or a random structure of up to ``generator.initial_max_atoms`` atoms.
     """
     limit = config.generator.initial_max_atoms
-    return _fresh_proposal(config, walker, 0, index, max_atoms=limit, draw=lambda _: initial_member(pool, index))
+    member = initial_member(pool, index, walker, config)
+    return _fresh_proposal(config, walker, 0, index, max_atoms=limit, draw=lambda _: member)
 
 
 def propose(
     state: SearchState, config: SearchConfig, pool: PoolReader = no_pool, visited: VisitedMinima | None = None
-) -> Proposal:
-    """Draw a move and make the next structure of a walker (paper, Section 2.2).
-
-    A move that fails is left out and another one drawn. As long as no structure has relaxed successfully, there is
-    nothing to move and the pool or the assembler makes the proposals. A proposal that is a visited minimum already
-    counts as a failed move and is drawn again, by any move, up to ``duplicates.redraws`` times; then what comes is
-    relaxed anyway.
+) -> list[Proposal]:
+    """Make the structures of the next step of a walker: ``proposals_per_step`` of them (paper, Section 2.2).
 
     Parameters
     ----------
@@ -115,23 +111,41 @@ def propose(
     config
         The search.
     pool
-        The pool, for moves 13 and 14.
+        The pool, for moves 13 and 14; no two proposals draw the same member.
     visited
         The minima visited in the first population and in all steps before this one; None not to look.
 
     Returns
     -------
-    Proposal
+    list of Proposal
         For step ``state.step + 1``.
     """
-    walker, step, index = state.walker, state.step + 1, 0
+    proposals: list[Proposal] = []
+    fresh = PoolDraw.at(state, config, pool)
+    for index in range(config.proposals_per_step):
+        proposals.append(_propose_one(state, config, fresh, visited, index))
+        if proposals[-1].pool_member is not None:
+            fresh = fresh.without(proposals[-1].pool_member)
+    return proposals
+
+
+def _propose_one(
+    state: SearchState, config: SearchConfig, fresh: PoolDraw, visited: VisitedMinima | None, index: int
+) -> Proposal:
+    """Draw a move and make a structure.
+
+    A move that fails is left out and another one drawn. As long as no structure has relaxed successfully, there is
+    nothing to move and the pool or the assembler makes the proposals. A proposal that is a visited minimum already
+    counts as a failed move and is drawn again, by any move, up to ``duplicates.redraws`` times; then what comes is
+    relaxed anyway.
+    """
+    walker, step = state.walker, state.step + 1
     if state.current is None or state.current_structure is None:
-        return _fresh_proposal(config, walker, step, index, draw=PoolDraw.at(state, config, pool).draw)
+        return _fresh_proposal(config, walker, step, index, draw=fresh.draw)
     draw = streams(config.seed, walker, step, index)
     context = move_context(config)
     parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
     weights = config.moves.melted_weights if state.melted else config.moves.weights
-    fresh = PoolDraw.at(state, config, pool)
     move, moved, failures = _first_possible_move(parent, context, weights, draw.propose, fresh, visited=visited)
     chosen = None if moved is None else choose_cell(moved.to_structure(), config.symmetry, config.max_atoms)
     return Proposal(

@@ -33,6 +33,17 @@ class MoveStatistics(_Record):
     failed: dict[str, int] = Field(default_factory=dict, description="How often it could not be made, by reason.")
 
 
+class ExchangeStatistics(_Record):
+    """How often a walker was asked to swap structures with a neighbour, and did."""
+
+    proposed: int = 0
+    accepted: int = 0
+
+    def after(self, *, accepted: bool) -> ExchangeStatistics:
+        """Return the statistics with one more attempt."""
+        return ExchangeStatistics(proposed=self.proposed + 1, accepted=self.accepted + accepted)
+
+
 class SearchState(_Record):
     """Where a walker stands after ``step`` steps.
 
@@ -52,6 +63,7 @@ class SearchState(_Record):
     temperature: float = Field(description="Metropolis temperature, eV/atom.")
     melted: bool = Field(default=False, description="Whether the melted move weights are in force.")
     moves: dict[MoveName, MoveStatistics] = Field(default_factory=dict)
+    exchanges: ExchangeStatistics = Field(default=ExchangeStatistics(), description="Replica exchange at meetings.")
     used_pool_members: list[int] = Field(default_factory=list, description="Numbers of the pool members proposed.")
     outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")
     began: datetime | None = Field(None, description="When the walk began, set once; only the wall clock reads it.")

@@ -19,6 +19,7 @@ import numpy as np
 
 from fuse_flows.structures.fingerprint import (
     Cell,
+    Fingerprint,
     energy_bin,
     primitive,
     reduced_structure,
@@ -27,7 +28,7 @@ from fuse_flows.structures.fingerprint import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -72,6 +73,18 @@ class Minimum:
         """Take a structure of pymatgen."""
         cell = Cell.from_structure(structure)
         return cls(candidate_id, energy_per_atom, len(primitive(cell).numbers), cell)
+
+    @classmethod
+    def from_candidate(cls, candidate: Mapping[str, Any]) -> Minimum | None:
+        """Take the document of a candidate, as plain values; None unless its relaxation succeeded."""
+        if candidate["energy_per_atom"] is None or not candidate.get("fingerprint"):
+            return None
+        return cls(
+            candidate_id=candidate["candidate_id"],
+            energy_per_atom=candidate["energy_per_atom"],
+            atoms=Fingerprint.parse(candidate["fingerprint"]).atoms,
+            cell=Cell.from_dict(candidate["structure"]),
+        )
 
     @cached_property
     def volume_per_atom(self) -> float:

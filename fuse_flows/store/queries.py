@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fuse_flows.config import DuplicatesConfig
 from fuse_flows.errors import DatabaseError
 from fuse_flows.relax.result import Outcome
+from fuse_flows.search.visited import Minimum, VisitedMinima
 from fuse_flows.store.setup import clusters_of_population
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from fuse_flows.store.connection import Connection
 
@@ -74,8 +76,8 @@ def best_candidates(
     top
         How many.
     unique
-        Only the lowest of every cluster of copies; it gets the number of members as ``copies``. Clusters are those of
-        one walker: a minimum that two searches found counts for each.
+        Only the lowest of every cluster of copies; it gets the number of members as ``copies``. Clusters of walkers
+        that did not know of one another, or of several searches of a formula, are compared here.
 
     Returns
     -------
@@ -93,6 +95,7 @@ def best_candidates(
             {"$replaceWith": {"$mergeObjects": ["$lowest", {"copies": "$copies"}]}},
             {"$sort": order},
         ]
+        return _merged(_read(connection, ids, conditions, stages), top)
     return _aggregate(connection, ids, conditions, [*stages, {"$limit": top}])
 
 
@@ -200,6 +203,13 @@ def find_search(connection: Connection, text: str) -> str:
 def _aggregate(
     connection: Connection, ids: Iterable[str], conditions: dict[str, Any], stages: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
+    """Run stages over the candidates of searches; see :func:`_read`."""
+    return list(_read(connection, ids, conditions, stages))
+
+
+def _read(
+    connection: Connection, ids: Iterable[str], conditions: dict[str, Any], stages: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     """Run stages over the candidates of searches, the same as in the view; the searches are found by index."""
     ids = list(ids)
     query = {_SEARCH_ID: {"$in": ids}, "output.kind": "start", "output.clusters": {"$type": "object"}}
@@ -213,7 +223,28 @@ def _aggregate(
         {"$match": conditions},
         *stages,
     ]
-    return list(connection.outputs.aggregate(pipeline, allowDiskUse=True))
+    yield from connection.outputs.aggregate(pipeline, allowDiskUse=True)
+
+
+def _merged(lowest: Iterable[dict[str, Any]], top: int) -> list[dict[str, Any]]:
+    """Return the first ``top`` clusters, those merged that are copies of one another; the lowest must come first."""
+    tolerances = DuplicatesConfig()
+    visited = VisitedMinima(tolerances)
+    merged: dict[str, dict[str, Any]] = {}
+    for candidate in lowest:
+        minimum = Minimum.from_candidate(candidate)
+        if len(merged) == top:
+            highest = list(merged.values())[-1]["energy_per_atom"]
+            if minimum is None or minimum.energy_per_atom > highest + tolerances.energy_tolerance:
+                break
+        known = None if minimum is None else visited.find(minimum)
+        if known is not None:
+            merged[known.candidate_id]["copies"] += candidate["copies"]
+        elif len(merged) < top:
+            merged[candidate["candidate_id"]] = candidate
+            if minimum is not None:
+                visited.cluster_of(minimum)
+    return list(merged.values())
 
 
 def _counting() -> list[dict[str, Any]]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fuse_flows.config import SearchConfig, make_config
 from fuse_flows.errors import DatabaseError
 from fuse_flows.schemas.step import SearchDoc
+from fuse_flows.search.judge import TARGET_REACHED
 from fuse_flows.search.state import SearchState
+from fuse_flows.search.walkers import PATIENCE_EXHAUSTED, have_lost_patience
 from fuse_flows.store.queries import candidates, counts_by_outcome, latest_step
 from fuse_flows.store.requests import STOP_REQUESTED, is_stop_requested
 
@@ -68,12 +70,13 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
         Put together from its newest step, its candidates and its jobs.
     """
     config = search_config_of(connection, search_id)
-    last = latest_step(connection, search_id, walker=0)
-    state = None if last is None else SearchState.model_validate(last["output"]["state"])
+    steps = [latest_step(connection, search_id, walker) for walker in range(config.walkers.number)]
+    outputs = [found["output"] for found in steps if found is not None]
+    states = [SearchState.model_validate(output["state"]) for output in outputs]
     outcomes = counts_by_outcome(connection, search_id)
     jobs = jobs_by_state(connection, search_id)
     unfinished = any(number for name, number in jobs.items() if name not in _FINAL)
-    reason = None if state is None else state.stop_reason
+    reason = _stop_reason(config, states)
     if is_stop_requested(connection.launchpad, search_id):
         reason = reason or STOP_REQUESTED
     stopped = reason == STOP_REQUESTED and not any(jobs.get(name) for name in _ACTIVE)
@@ -86,11 +89,9 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
         max_structures=config.stop.max_structures,
         outcomes=outcomes,
         jobs=jobs,
-        best_energy_per_atom=_best_energy(connection, search_id, state),
-        last_move=None
-        if last is None or not last["output"]["candidates"]
-        else last["output"]["candidates"][-1]["move"],
-        state=state,
+        best_energy_per_atom=_best_energy(connection, config, states),
+        last_move=_last_move(outputs),
+        states=states,
         config=config.model_dump(mode="json"),
     )
 
@@ -114,7 +115,7 @@ def jobs_by_state(connection: Connection, search_id: str) -> dict[str, int]:
     return {found["_id"]: found["n"] for found in connection.launchpad.fireworks.aggregate(stages)}
 
 
-def unfinished_jobs(connection: Connection, search_id: str) -> int:
+def unfinished_jobs(connection: Connection, search_id: str, walker: int | None = None) -> int:
     """Count the jobs of a search that have not been completed, whatever keeps them.
 
     Parameters
@@ -123,13 +124,18 @@ def unfinished_jobs(connection: Connection, search_id: str) -> int:
         The database.
     search_id
         The search.
+    walker
+        One of its walkers; None for all.
 
     Returns
     -------
     int
         How many.
     """
-    return sum(number for state, number in jobs_by_state(connection, search_id).items() if state not in _FINAL)
+    query: dict[str, Any] = {"spec.search_id": search_id, "state": {"$nin": list(_FINAL)}}
+    if walker is not None:
+        query["spec.walker"] = walker
+    return connection.launchpad.fireworks.count_documents(query)
 
 
 def active_jobs(connection: Connection, search_id: str) -> int:
@@ -179,11 +185,29 @@ def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]
     return failed
 
 
-def _best_energy(connection: Connection, search_id: str, state: SearchState | None) -> float | None:
-    """Return the lowest energy: from the state of the walk, or from the first population while it is relaxed."""
-    if state is not None:
-        return None if state.best is None else state.best.energy_per_atom
-    energies = [
-        member["energy_per_atom"] for member in candidates(connection, search_id, energy_per_atom={"$ne": None})
-    ]
+def _stop_reason(config: SearchConfig, states: list[SearchState]) -> str | None:
+    """Return why all walkers have ended, or None if any of them goes on; the reason that most of them have."""
+    if have_lost_patience(config, states):
+        return PATIENCE_EXHAUSTED
+    reasons = [state.stop_reason for state in states if state.stop_reason]
+    if TARGET_REACHED in reasons:
+        return TARGET_REACHED
+    if len(reasons) < config.walkers.number:
+        return None
+    return max(reasons, key=reasons.count)
+
+
+def _best_energy(connection: Connection, config: SearchConfig, states: list[SearchState]) -> float | None:
+    """Return the lowest energy: from the states of the walks, or from first populations while those are relaxed."""
+    energies = [state.best.energy_per_atom for state in states if state.best is not None]
+    if len(states) < config.walkers.number:
+        found = candidates(connection, config.search_id, energy_per_atom={"$ne": None}, step=0)
+        energies += [member["energy_per_atom"] for member in found]
     return min(energies, default=None)
+
+
+def _last_move(outputs: list[dict[str, Any]]) -> str | None:
+    """Return the move of the newest candidate of the walker that has come farthest."""
+    moved = [output for output in outputs if output["candidates"]]
+    farthest = max(moved, key=lambda output: output["step"], default=None)
+    return None if farthest is None else farthest["candidates"][-1]["move"]

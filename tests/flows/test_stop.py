@@ -49,10 +49,10 @@ def _undisturbed():
     found = [evaluate(propose_initial(search, index), search) for index in range(INITIAL)]
     state = start(search, [evaluation_of(candidate) for candidate in found])
     while not state.stop_reason:
-        proposal = propose(state, search)
+        (proposal,) = propose(state, search)
         candidate = evaluate(proposal, search)
-        verdict = judge(state, proposal, evaluation_of(candidate), search)
-        found.append(candidate | {"accepted": verdict.accepted})
+        verdict = judge(state, [(proposal, evaluation_of(candidate))], search)
+        found.append(candidate | {"accepted": verdict.accepted[0]})
         state = verdict.state
     assert len({candidate["candidate_id"] for candidate in found}) == len(found) == STRUCTURES
     return [as_entry(candidate) for candidate in found]

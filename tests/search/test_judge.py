@@ -1,7 +1,7 @@
 """The Metropolis rule, counters, melting and stop conditions."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,11 +28,25 @@ def begun(*energies, config=CONFIG):
     return start(config, [evaluation(energy, index=i) for i, energy in enumerate(energies)])
 
 
+@dataclass(frozen=True)
+class Single:
+    """The verdict on a step with one proposal."""
+
+    state: SearchState
+    accepted: bool
+    reason: str
+
+
+def single(verdict):
+    (accepted,), (reason,) = verdict.accepted, verdict.reasons
+    return Single(verdict.state, accepted, reason)
+
+
 def step_with(state, energy, config=CONFIG, **proposal):
     step = state.step + 1
     values = {"source": "move", "structure": None, "move": MoveName.SWAP_ATOMS} | proposal
     made = Proposal(candidate_id(CONFIG.search_id, 0, step, 0), 0, step, 0, **values)
-    return judge(state, made, evaluation(energy, step), config)
+    return single(judge(state, [(made, evaluation(energy, step))], config))
 
 
 def test_walk_begins_at_the_lowest_success():
@@ -227,7 +241,7 @@ def visit(state, energy, cluster=None, config=CONFIG):
         candidate_id(CONFIG.search_id, 0, step, 0), 0, step, 0, source="move", structure=None, move=MoveName.SWAP_ATOMS
     )
     found = evaluation(energy, step)
-    return judge(state, made, replace(found, cluster_id=cluster or found.candidate_id), config)
+    return single(judge(state, [(made, replace(found, cluster_id=cluster or found.candidate_id))], config))
 
 
 @pytest.mark.parametrize("energy", [-1.5, -1.0, -0.5])

@@ -41,9 +41,9 @@ def walk(search, state, steps):
     """Take steps whose relaxations give nothing new; return the proposals and the last state."""
     proposals = []
     for _ in range(steps):
-        made = propose(state, search, pool)
+        (made,) = propose(state, search, pool)
         proposals.append(made)
-        state = judge(state, made, Evaluation(made.candidate_id, made.step, 0, "EXPLODED"), search).state
+        state = judge(state, [(made, Evaluation(made.candidate_id, made.step, 0, "EXPLODED"))], search).state
     return proposals, state
 
 

@@ -6,7 +6,8 @@ from pymatgen.core import Lattice, Structure
 
 from fuse_flows.config import MoveName, SearchConfig
 from fuse_flows.search.judge import Evaluation, start
-from fuse_flows.search.propose import propose, propose_initial, rattled
+from fuse_flows.search.propose import propose as propose_step
+from fuse_flows.search.propose import propose_initial, rattled
 from fuse_flows.search.visited import Minimum, VisitedMinima
 
 ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -19,6 +20,12 @@ def config(**changes):
 def state_at(structure, search):
     evaluation = Evaluation("parent", 0, 0, "CONVERGED", -6.0, len(structure), structure.as_dict())
     return start(search, [evaluation])
+
+
+def propose(*args, **more):
+    """Return the proposal of a step that makes one."""
+    (proposal,) = propose_step(*args, **more)
+    return proposal
 
 
 def is_rocksalt_composition(structure):
