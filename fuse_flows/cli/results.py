@@ -13,6 +13,7 @@ from fuse_flows.cli.options import LaunchPadFile
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fuse_flows.search.state import SearchState
     from fuse_flows.store.connection import Connection
 
 TOP = 10
@@ -138,8 +139,21 @@ def _print_search(search: Any, pool: dict[str, Any] | None) -> None:
     if state.best is not None:
         console.print(f"  best        {state.best.energy_per_atom:.5f} eV/atom (candidate {state.best.candidate_id})")
     console.print(f"  walker      step {state.step}, T {state.temperature:.4f} eV/atom, {state.since_best} since best")
+    if state.policy is not None:
+        console.print(f"  policy      {_learnt(state, search.config)}", highlight=False, soft_wrap=True)
     for name, move in state.moves.items():
         console.print(f"  {name:<28}{move.proposed} proposed, {move.accepted} accepted; failed: {_counts(move.failed)}")
+
+
+def _learnt(state: SearchState, config: dict[str, Any]) -> str:
+    """Return what the policy says of each move that may be drawn next, by its number."""
+    from fuse_flows.config import make_config
+    from fuse_flows.search.policy import allowed_moves, probabilities
+
+    search = make_config(config)
+    names = allowed_moves(state, search)
+    chances = probabilities(state, search, names)
+    return "learnt, move " + " ".join(f"{name.number}:{p:.0%}" for name, p in zip(names, chances, strict=True))
 
 
 def _counts(numbers: dict[str, int]) -> str:

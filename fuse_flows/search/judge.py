@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from fuse_flows.search.energies import quantised
+from fuse_flows.search.policy import first_policy, learn
 from fuse_flows.search.state import CandidateSummary, MoveStatistics, SearchState
 from fuse_flows.search.streams import streams
 from fuse_flows.search.visited import VISITED_MINIMUM
@@ -117,6 +119,7 @@ def start(
         outcomes=_count([member.outcome for member in population]),
         used_pool_members=sorted(member.pool_member for member in population if member.pool_member is not None),
         began=began,
+        policy=first_policy(config, population),
     )
     return state.model_copy(update={"stop_reason": should_stop(state, config)})
 
@@ -164,6 +167,7 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
         "since_downhill": 0 if downhill else state.since_downhill + 1,
         "moves": _moves_after(state.moves, proposal, accepted=accepted),
         "outcomes": _count([evaluation.outcome], state.outcomes),
+        "policy": learn(state, [(proposal, evaluation)], config),
         **_heat(state, rules, rng.random(), accepted=accepted, downhill=downhill),
     }
     if proposal.pool_member is not None:
@@ -204,25 +208,6 @@ def should_stop(state: SearchState, config: SearchConfig, now: datetime | None =
     if now and state.began and stop.wall_hours and now - state.began >= timedelta(hours=stop.wall_hours):
         return "wall_hours reached"
     return None
-
-
-def quantised(energy: float, precision: float) -> float:
-    """Round an energy to the nearest multiple of the precision.
-
-    Parameters
-    ----------
-    energy
-        eV/atom.
-    precision
-        eV/atom.
-
-    Returns
-    -------
-    float
-        eV/atom; equal minima found twice compare as equal.
-    """
-    digits = max(0, math.ceil(-math.log10(precision)) + 2)
-    return round(round(energy / precision) * precision, digits)
 
 
 def _metropolis(state: SearchState, energy: float | None, draw: float) -> tuple[bool, str]:
