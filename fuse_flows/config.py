@@ -143,6 +143,25 @@ class MovesConfig(_Section):
         return {name: weights.get(name, 0.0) for name in MoveName}
 
 
+class ReinforceConfig(_Section):
+    """How the chances of the moves are learnt with ``move_policy: reinforce`` (10.1039/d3dd00063j)."""
+
+    learning_rate: float = Field(
+        0.05, gt=0, le=1, description="Step along the policy gradient, per structure (paper, for longer runs: 0.0005)."
+    )
+    epsilon: float = Field(
+        0.1, ge=0, le=1, description="Share of the draws in which every allowed move has the same chance."
+    )
+    beta: float = Field(1.0, ge=0, description="Weight of the entropy of the policy once that is low.")
+    entropy_threshold: float = Field(0.8, ge=0, description="Below this entropy (nats) the policy is held back.")
+    free_term: float = Field(1.0, ge=0, description="Feature beside the scaled energy; 0: chances follow energy only.")
+    energy_window: int = Field(
+        100, ge=10, le=200, description="Energies are scaled with the newest so many different ones."
+    )
+    reward_window: int = Field(5000, ge=10, description="Rewards are scaled with about the newest so many.")
+    warmup: int = Field(10, ge=2, description="Rewards that are gathered before anything is learnt.")
+
+
 class AcceptanceConfig(_Section):
     """The Metropolis rule and the melting that follows a long time without progress."""
 
@@ -288,6 +307,12 @@ class SearchConfig(_Section):
     symmetry: SymmetryConfig = SymmetryConfig()
     checks: ChecksConfig = ChecksConfig()
     moves: MovesConfig = MovesConfig()
+    move_policy: Literal["uniform", "weights", "reinforce"] = Field(
+        "weights",
+        description="How moves are drawn: by the weights of `moves`, all alike, or with chances learnt on the way; a "
+        "weight of zero excludes a move in any case.",
+    )
+    reinforce: ReinforceConfig = ReinforceConfig()
     acceptance: AcceptanceConfig = AcceptanceConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()
     stop: StopConfig = StopConfig()
@@ -348,10 +373,13 @@ class SearchConfig(_Section):
         """Name of the search: the formula and a hash of everything that decides which structures it visits.
 
         Of a pool its content counts and not its folder, so a search with a pool has its name once that has been read.
+        The section ``reinforce`` counts only where it is in force.
         """
         identity = self.model_dump(mode="json", exclude={"stop", "execution", "pool", "walkers"})
         if self.walkers.number > 1:
             identity["walkers"] = self.walkers.model_dump(mode="json")
+        if self.move_policy != "reinforce":
+            del identity["reinforce"]
         if self.pool.digest is not None:
             identity["pool"] = self.pool.model_dump(mode="json", exclude={"structures"})
         elif self.pool.structures is not None:

@@ -48,6 +48,9 @@ def test_bad_formula_names_the_field(formula):
         ({"symmetry": {"symprec": 0}}, "symmetry.symprec"),
         ({"generator": {"max_aspect": 0.5}}, "generator.max_aspect"),
         ({"stop": {"wall_hours": 0}}, "stop.wall_hours"),
+        ({"move_policy": "random"}, "move_policy"),
+        ({"reinforce": {"energy_window": 1000}}, "reinforce.energy_window"),
+        ({"reinforce": {"epsilon": 2}}, "reinforce.epsilon"),
         ({"version": 2}, "version"),
     ],
 )
@@ -92,7 +95,11 @@ def test_search_id_depends_on_what_is_searched_only():
     assert base.search_id == SearchConfig(formula="Mg2O2", execution={"steps_per_job": 9}).search_id
     assert base.search_id == SearchConfig(formula="MgO", stop={"max_structures": 999}).search_id
     assert base.search_id == SearchConfig(formula="MgO", stop={"wall_hours": 2}).search_id
+    assert base.search_id == SearchConfig(formula="MgO", reinforce={"epsilon": 0.3}).search_id
     others = [
+        {"move_policy": "uniform"},
+        {"move_policy": "reinforce"},
+        {"move_policy": "reinforce", "reinforce": {"epsilon": 0.3}},
         {"symmetry": {"standardise": "primitive"}},
         {"symmetry": {"reduce": "niggli"}},
         {"seed": 1},
@@ -100,4 +107,4 @@ def test_search_id_depends_on_what_is_searched_only():
         {"max_atoms": 8},
         {"tiers": [{"calculator": "emt"}]},
     ]
-    assert len({base.search_id, *(SearchConfig(formula="MgO", **other).search_id for other in others)}) == 7
+    assert len({base.search_id, *(SearchConfig(formula="MgO", **other).search_id for other in others)}) == 10

@@ -134,19 +134,32 @@ def _print_search(search: Any, pool: dict[str, Any] | None) -> None:
         console.print(f"  pool        {used} of {pool['n_members']} used; files skipped: {_counts(pool['skipped'])}")
         console.print(f"              dropped, as their energy cannot be computed: {_counts(pool['dropped'])}")
     for state in search.states:
-        _print_walker(state, "walker" if len(search.states) == 1 else f"walker {state.walker}")
+        _print_walker(state, search.config, "walker" if len(search.states) == 1 else f"walker {state.walker}")
 
 
-def _print_walker(state: SearchState, name: str) -> None:
+def _print_walker(state: SearchState, config: dict[str, Any], name: str) -> None:
     where = f"step {state.step}, T {state.temperature:.4f} eV/atom, {state.since_best} since best"
     if state.exchanges.proposed:
         where += f", {state.exchanges.accepted} of {state.exchanges.proposed} exchanges"
     console.print(f"  {name:<12}{where}")
     if state.best is not None:
         console.print(f"  best        {state.best.energy_per_atom:.5f} eV/atom (candidate {state.best.candidate_id})")
+    if state.policy is not None:
+        console.print(f"  policy      {_learnt(state, config)}", highlight=False, soft_wrap=True)
     for move, found in state.moves.items():
         counts = f"{found.proposed} proposed, {found.accepted} accepted; failed: {_counts(found.failed)}"
         console.print(f"  {move:<28}{counts}")
+
+
+def _learnt(state: SearchState, config: dict[str, Any]) -> str:
+    """Return what the policy says of each move that may be drawn next, by its number."""
+    from fuse_flows.config import make_config
+    from fuse_flows.search.policy import allowed_moves, probabilities
+
+    search = make_config(config)
+    names = allowed_moves(state, search)
+    chances = probabilities(state, search, names)
+    return "learnt, move " + " ".join(f"{name.number}:{p:.0%}" for name, p in zip(names, chances, strict=True))
 
 
 def _counts(numbers: dict[str, int]) -> str:

@@ -68,6 +68,7 @@ class CandidateDoc(StructureMetadata):
     pool_member: int | None = Field(None, description="Its number in the pool.")
     move: MoveName | None = Field(None, description="The move that was really used.")
     move_number: int | None = Field(None, description="Number of the move in the FUSE2 paper.")
+    move_probability: float | None = Field(None, description="Probability with which the move was drawn.")
     failed_moves: list[tuple[MoveName, str]] = Field(
         default_factory=list, description="Moves tried before, with the reason why they failed."
     )
@@ -140,6 +141,7 @@ class CandidateDoc(StructureMetadata):
             "pool_member": proposal.pool_member,
             "move": proposal.move,
             "move_number": None if proposal.move is None else proposal.move.number,
+            "move_probability": proposal.move_probability,
             "failed_moves": list(proposal.failures),
             "cell": proposal.cell,
             "tiers": [TierDoc.from_result(result) for result in results],

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from fuse_flows.search.energies import quantised
+from fuse_flows.search.policy import first_policy, learn
 from fuse_flows.search.state import CandidateSummary, MoveStatistics, SearchState
 from fuse_flows.search.streams import streams
 from fuse_flows.search.visited import VISITED_MINIMUM
@@ -135,6 +137,7 @@ def start(
         outcomes=_count([member.outcome for member in population]),
         used_pool_members=sorted(member.pool_member for member in population if member.pool_member is not None),
         began=began,
+        policy=first_policy(config, population),
     )
     return state.model_copy(update={"stop_reason": should_stop(state, config)})
 
@@ -186,6 +189,7 @@ def judge(state: SearchState, step: Sequence[tuple[Proposal, Evaluation]], confi
         "since_downhill": 0 if downhill else state.since_downhill + len(step),
         "moves": _moves_after(state.moves, [made for made, _ in step], accepted=proposal if accepted else None),
         "outcomes": _count([result.outcome for _, result in step], state.outcomes),
+        "policy": learn(state, step, config),
         **_heat(state, config, rng.random(), structures=len(step), accepted=accepted, downhill=downhill),
     }
     drawn = [made.pool_member for made, _ in step if made.pool_member is not None]
@@ -229,25 +233,6 @@ def should_stop(state: SearchState, config: SearchConfig, now: datetime | None =
     if now and state.began and stop.wall_hours and now - state.began >= timedelta(hours=stop.wall_hours):
         return WALL_HOURS_REACHED
     return None
-
-
-def quantised(energy: float, precision: float) -> float:
-    """Round an energy to the nearest multiple of the precision.
-
-    Parameters
-    ----------
-    energy
-        eV/atom.
-    precision
-        eV/atom.
-
-    Returns
-    -------
-    float
-        eV/atom; equal minima found twice compare as equal.
-    """
-    digits = max(0, math.ceil(-math.log10(precision)) + 2)
-    return round(round(energy / precision) * precision, digits)
 
 
 def _lowest(energies: Sequence[float | None], known: Sequence[bool]) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pymatgen.core import Structure
 
-from fuse_flows.config import MoveName
 from fuse_flows.errors import GenerationError, MoveFailed
 from fuse_flows.moves.base import MoveContext
 from fuse_flows.moves.registry import apply_move
+from fuse_flows.search.policy import allowed_moves, probabilities
 from fuse_flows.search.pool import DrawnMember, PoolDraw, PoolReader, initial_member, no_pool
 from fuse_flows.search.state import candidate_id
 from fuse_flows.search.streams import streams
@@ -25,7 +24,9 @@ from fuse_flows.structures.symmetry import choose_cell
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fuse_flows.config import SearchConfig
+    import numpy as np
+
+    from fuse_flows.config import MoveName, SearchConfig
     from fuse_flows.search.state import SearchState
     from fuse_flows.search.visited import VisitedMinima
 
@@ -48,8 +49,8 @@ class Proposal:
         The structure to relax, rattled; None if nothing could be made, for which ``reason`` says why.
     parent_id
         Candidate the move started from.
-    move
-        The move that was really used.
+    move, move_probability
+        The move that was really used, and the probability with which it was drawn among those that had not failed.
     failures
         Moves that were tried before, with the reason why they failed.
     reason
@@ -68,6 +69,7 @@ class Proposal:
     structure: Structure | None
     parent_id: str | None = None
     move: MoveName | None = None
+    move_probability: float | None = None
     failures: tuple[tuple[MoveName, str], ...] = ()
     reason: str = ""
     origin: str | None = None
@@ -145,8 +147,7 @@ def _propose_one(
     draw = streams(config.seed, walker, step, index)
     context = move_context(config)
     parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
-    weights = config.moves.melted_weights if state.melted else config.moves.weights
-    move, moved, failures = _first_possible_move(parent, context, weights, draw.propose, fresh, visited=visited)
+    move, chance, moved, failures = _first_possible_move(parent, context, state, draw.propose, fresh, visited=visited)
     chosen = None if moved is None else choose_cell(moved.to_structure(), config.symmetry, config.max_atoms)
     return Proposal(
         candidate_id=candidate_id(state.search_id, walker, step, index),
@@ -157,6 +158,7 @@ def _propose_one(
         structure=None if chosen is None else rattled(chosen.structure, config.rattle, draw.rattle),
         parent_id=state.current.candidate_id,
         move=move,
+        move_probability=chance,
         failures=failures,
         reason="" if moved is not None else "no move is possible",
         **_origin(moved),
@@ -207,22 +209,23 @@ def rattled(structure: Structure, deviation: float, rng: np.random.Generator) ->
 def _first_possible_move(
     parent: BlockStructure,
     context: MoveContext,
-    weights: dict[MoveName, float],
+    state: SearchState,
     rng: np.random.Generator,
     fresh: PoolDraw,
     *,
     visited: VisitedMinima | None = None,
-) -> tuple[MoveName | None, BlockStructure | DrawnMember | None, tuple[tuple[MoveName, str], ...]]:
+) -> tuple[MoveName | None, float | None, BlockStructure | DrawnMember | None, tuple[tuple[MoveName, str], ...]]:
     """Draw moves, those that fail without replacement, until one makes a structure that has not been visited.
 
     Moves 13 and 14 may draw it from the pool.
     """
-    names = [name for name in MoveName if weights.get(name, 0.0) > 0]
+    names = allowed_moves(state, context.config)
     failures: list[tuple[MoveName, str]] = []
     redraws = 0 if visited is None else context.config.duplicates.redraws
     while names:
-        share = np.array([weights[name] for name in names])
-        name = names[rng.choice(len(names), p=share / share.sum())]
+        chances = probabilities(state, context.config, names)
+        drawn = rng.choice(len(names), p=chances)
+        name = names[drawn]
         try:
             moved = fresh.for_move(name, len(parent), rng) or apply_move(name, parent, context, rng)
         except MoveFailed as failure:
@@ -230,10 +233,10 @@ def _first_possible_move(
             names.remove(name)
             continue
         if redraws == 0 or visited is None or visited.recognise(moved.to_structure()) is None:
-            return name, moved, tuple(failures)
+            return name, float(chances[drawn]), moved, tuple(failures)
         failures.append((name, VISITED_MINIMUM))
         redraws -= 1
-    return None, None, tuple(failures)
+    return None, None, None, tuple(failures)
 
 
 def _origin(made: BlockStructure | DrawnMember | None) -> dict[str, Any]:

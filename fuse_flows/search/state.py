@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fuse_flows.config import MoveName
+from fuse_flows.search.policy import PolicyState
 
 
 class _Record(BaseModel):
@@ -63,6 +64,7 @@ class SearchState(_Record):
     temperature: float = Field(description="Metropolis temperature, eV/atom.")
     melted: bool = Field(default=False, description="Whether the melted move weights are in force.")
     moves: dict[MoveName, MoveStatistics] = Field(default_factory=dict)
+    policy: PolicyState | None = Field(None, description="What was learnt about the moves; None unless `reinforce`.")
     exchanges: ExchangeStatistics = Field(default=ExchangeStatistics(), description="Replica exchange at meetings.")
     used_pool_members: list[int] = Field(default_factory=list, description="Numbers of the pool members proposed.")
     outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fuse_flows.config import load_config
+from fuse_flows.config import MoveName, load_config
 from fuse_flows.flows.local import extend, start_workers, submit, work
 from fuse_flows.store.queries import candidates
 from fuse_flows.store.repair import repair
@@ -99,6 +99,35 @@ def test_extended_search_is_the_longer_search(undisturbed, connection):
     work(connection, short.search_id)
     assert sequence(connection, short.search_id) == undisturbed
     assert not extend(connection, emt_config())
+
+
+def test_learnt_chances_are_the_same_after_a_kill_and_in_other_jobs(connection_factory, tmp_path):
+    """What was learnt goes on where it was, whoever runs the steps."""
+    learning = {"move_policy": "reinforce", "reinforce": {"learning_rate": 0.5, "warmup": 2}}
+    config, undisturbed = emt_config(**learning), connection_factory()
+    found = run(undisturbed, config)
+    policy = search_document(undisturbed, config.search_id).state.policy
+    chances = [document["move_probability"] for document in candidates(undisturbed, config.search_id)]
+    assert max(chance for chance in chances if chance is not None) > 2 / len(MoveName)
+
+    cut = connection_factory()
+    execution = {"structures_per_job": 3, "steps_per_job": 5, "jobs_per_segment": 2}
+    assert run(cut, emt_config(**learning, execution=execution)) == found
+    assert search_document(cut, config.search_id).state.policy == policy
+
+    killed = connection_factory()
+    submit(killed, config)
+    (worker,) = start_workers(killed, config.search_id, 1, tmp_path / "worker")
+    deadline = time.monotonic() + 90
+    while len(candidates(killed, config.search_id)) < INITIAL + 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    assert INITIAL + 7 <= len(candidates(killed, config.search_id)) < STRUCTURES
+    repair(killed.launchpad, config.search_id, lost_after=None)
+    work(killed, config.search_id)
+    assert sequence(killed, config.search_id) == found
+    assert search_document(killed, config.search_id).state.policy == policy
 
 
 def test_submitted_twice_is_one_search(connection):
