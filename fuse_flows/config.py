@@ -69,16 +69,41 @@ class GeneratorConfig(_Section):
     attempts: int = Field(1000, ge=1, description="Draws before the assembler gives one structure up.")
 
 
+class TierConfig(_Section):
+    """One tier of relaxation: which potential, how far, and what counts as a failure."""
+
+    calculator: str = Field(
+        "chgnet",
+        description="chgnet, emt, lj, buckingham, any force field of atomate2 (such as MACE-MP-0) or "
+        "the import path of an ASE calculator ('package.module:Class').",
+    )
+    calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
+    optimizer: Literal["FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field(
+        "BFGSLineSearch", description="Optimiser of ASE."
+    )
+    relax_cell: bool = Field(True, description="Relax the cell along with the positions.")
+    fmax: float = Field(0.05, gt=0, description="Converged when no force exceeds this, eV/A.")
+    smax: float = Field(0.5, gt=0, description="Converged when no component of the stress exceeds this, GPa.")
+    max_steps: int = Field(300, ge=1, description="Steps of the optimiser.")
+    time_limit: float = Field(600.0, gt=0, description="Seconds for one structure.")
+    min_distance: float = Field(0.7, gt=0, description="Shortest contact at any time of the relaxation, angstrom.")
+    max_volume_change: float = Field(
+        5.0, gt=1, description="Exploded when the volume grows, or shrinks, by more than this factor."
+    )
+
+
 class PoolConfig(_Section):
     """Structures that are there before the search begins, for the first population and moves 13 and 14."""
 
     structures: str | None = Field(
         None, description="Folder of CIF, POSCAR or extended XYZ files, read once on submission; None: no pool."
     )
-    rank: Literal["none", "energy"] = Field(
+    rank: Literal["none", "single", "relax"] = Field(
         "none",
-        description="Order of the pool: by name, or by the energy the first tier gives the structures as they are.",
+        description="Order of the pool: by name, by the energy of the structures as they are (single), or by their "
+        "energy after a relaxation (relax), which then take their places.",
     )
+    rank_tier: TierConfig | None = Field(None, description="Tier that ranks the pool; None: the first of `tiers`.")
     draw: Literal["uniform", "ranked"] = Field(
         "uniform", description="Moves 13 and 14 draw any unused structure with equal chance, or the first one."
     )
@@ -245,33 +270,11 @@ class StopConfig(_Section):
     )
 
 
-class TierConfig(_Section):
-    """One tier of relaxation: which potential, how far, and what counts as a failure."""
-
-    calculator: str = Field(
-        "chgnet",
-        description="chgnet, emt, lj, buckingham, any force field of atomate2 (such as MACE-MP-0) or "
-        "the import path of an ASE calculator ('package.module:Class').",
-    )
-    calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
-    optimizer: Literal["FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field(
-        "BFGSLineSearch", description="Optimiser of ASE."
-    )
-    relax_cell: bool = Field(True, description="Relax the cell along with the positions.")
-    fmax: float = Field(0.05, gt=0, description="Converged when no force exceeds this, eV/A.")
-    smax: float = Field(0.5, gt=0, description="Converged when no component of the stress exceeds this, GPa.")
-    max_steps: int = Field(300, ge=1, description="Steps of the optimiser.")
-    time_limit: float = Field(600.0, gt=0, description="Seconds for one structure.")
-    min_distance: float = Field(0.7, gt=0, description="Shortest contact at any time of the relaxation, angstrom.")
-    max_volume_change: float = Field(
-        5.0, gt=1, description="Exploded when the volume grows, or shrinks, by more than this factor."
-    )
-
-
 class ExecutionConfig(_Section):
     """How the search is cut into jobs; this never changes which structures the search visits."""
 
     structures_per_job: int = Field(1, ge=1, description="Structures of the first population in one job.")
+    rankings_per_job: int = Field(100, ge=1, description="Structures of the pool that one job ranks.")
     steps_per_job: int = Field(1, ge=1, description="Search steps in one job.")
     parallel_proposals: bool = Field(
         True,

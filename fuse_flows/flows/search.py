@@ -12,7 +12,7 @@ from fuse_flows.generators.files import FilePool
 from fuse_flows.generators.pool import dump_members, pool_digest
 from fuse_flows.jobs.base import describe
 from fuse_flows.jobs.firetask import search_workflow
-from fuse_flows.jobs.pool import PLACE, store_pool
+from fuse_flows.jobs.pool import PLACE, rank_members, store_pool
 from fuse_flows.jobs.population import relax_initial_structures
 from fuse_flows.jobs.steps import begin_walk, title
 from fuse_flows.search.pool import initial_place
@@ -86,7 +86,7 @@ class SearchMaker(Maker):
             last = min(first + batch, size)
             members = f"structure {first + 1}" if last == first + 1 else f"structures {first + 1}-{last}"
             in_pool = initial_place(config, first, walker) < len(self.pool.members)
-            awaited = stored[0].output if stored and in_pool else None
+            awaited = stored[-1].output if stored and in_pool else None
             population = relax_initial_structures(values, first, last, walker, pool=awaited)
             population.name = f"relax initial {members} of {whose}"
             jobs.append(describe(population, config, walker=walker, segment=0, place=members))
@@ -95,7 +95,7 @@ class SearchMaker(Maker):
         return [*jobs, describe(beginning, config, walker=walker, segment=0, place="beginning")]
 
     def _pool_jobs(self) -> list[Job]:
-        """Return the job that stores the pool, if the search has one."""
+        """Return the jobs that rank and store the pool, if the search has one; the last of them stores it."""
         digest = pool_digest(self.pool.members) if self.pool.members else None
         if digest != self.config.pool.digest:
             raise ConfigError(
@@ -104,9 +104,25 @@ class SearchMaker(Maker):
         if digest is None:
             return []
         skipped = {str(reason): number for reason, number in self.pool.skipped.items()}
-        job = store_pool(self.config.model_dump(mode="json"), dump_members(self.pool.members), skipped)
+        values, rankings = self.config.model_dump(mode="json"), self._ranking_jobs()
+        members = None if rankings else dump_members(self.pool.members)
+        job = store_pool(values, members, skipped, [ranking.output for ranking in rankings])
         job.name = f"store the pool of {self.config.formula}"
-        return [describe(job, self.config, walker=0, segment=0, place=PLACE)]
+        return [*rankings, describe(job, self.config, walker=0, segment=0, place=PLACE)]
+
+    def _ranking_jobs(self) -> list[Job]:
+        """Return the jobs that rank the pool, if it is to be ranked."""
+        config, members, batch = self.config, self.pool.members, self.config.execution.rankings_per_job
+        if config.pool.rank == "none":
+            return []
+        jobs: list[Job] = []
+        for first in range(0, len(members), batch):
+            last = min(first + batch, len(members))
+            place = f"rank structures {first + 1}-{last} of the pool"
+            job = rank_members(config.model_dump(mode="json"), dump_members(members[first:last]))
+            job.name = f"{place} of {config.formula}"
+            jobs.append(describe(job, config, walker=0, segment=0, place=place))
+        return jobs
 
     def workflow(self) -> Workflow:
         """Return the Flow as a FireWorks Workflow, for ``lpad add`` or the command line.

@@ -1,4 +1,4 @@
-"""The pool travels in the database: the job that stores it, and how other jobs read it."""
+"""The pool travels in the database: the jobs that rank and store it, and how other jobs read it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from fuse_flows.config import SearchConfig
 from fuse_flows.generators.pool import PoolMember, load_members
 from fuse_flows.jobs.base import own_output, place_uuid, read_output, search_job
 from fuse_flows.relax.threads import limit_threads
-from fuse_flows.relax.tiers import single_point
+from fuse_flows.relax.tiers import build_relaxer, single_point
 from fuse_flows.schemas.base import to_mongo
-from fuse_flows.schemas.pool import PoolDoc
+from fuse_flows.schemas.pool import PoolDoc, RankingDoc
 from fuse_flows.search.pool import PoolReader, no_pool
 from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jobflow import OutputReference
+
 PLACE = "pool"
 
 
 @search_job
-def store_pool(config: dict[str, Any], members: str, skipped: dict[str, int]) -> dict[str, Any]:
-    """Rank the structures that came with the search, and store them for all later jobs.
+def rank_members(config: dict[str, Any], members: str) -> dict[str, Any]:
+    """Compute the energies by which a part of the pool is ranked.
 
     Parameters
     ----------
@@ -32,8 +34,37 @@ def store_pool(config: dict[str, Any], members: str, skipped: dict[str, int]) ->
         The :class:`.SearchConfig` as plain values.
     members
         The structures, as :func:`.dump_members` writes them.
+
+    Returns
+    -------
+    dict
+        A :class:`.RankingDoc`.
+    """
+    stored = own_output()
+    if stored is not None:
+        return stored
+    search = SearchConfig.model_validate(config)
+    limit_threads(settings().threads)
+    ranked, dropped = with_energies(load_members(members), search)
+    return to_mongo(RankingDoc(search_id=search.search_id, members=ranked, dropped=dict(dropped)))
+
+
+@search_job
+def store_pool(
+    config: dict[str, Any], members: str | None, skipped: dict[str, int], rankings: list[OutputReference]
+) -> dict[str, Any]:
+    """Store the structures that came with the search for all later jobs, the lowest in energy first if ranked.
+
+    Parameters
+    ----------
+    config
+        The :class:`.SearchConfig` as plain values.
+    members
+        The structures, as :func:`.dump_members` writes them; None if other jobs rank them.
     skipped
         What was left out when they were read, by reason.
+    rankings
+        References to the jobs that ranked them, in order.
 
     Returns
     -------
@@ -44,40 +75,47 @@ def store_pool(config: dict[str, Any], members: str, skipped: dict[str, int]) ->
     if stored is not None:
         return stored
     search = SearchConfig.model_validate(config)
-    accepted, dropped = load_members(members), Counter[str]()
-    if search.pool.rank == "energy":
-        limit_threads(settings().threads)
-        accepted, dropped = ranked(accepted, search)
-    return to_mongo(PoolDoc(search_id=search.search_id, members=accepted, skipped=skipped, dropped=dict(dropped)))
+    if members is not None:
+        return to_mongo(PoolDoc(search_id=search.search_id, members=load_members(members), skipped=skipped))
+    dropped = Counter[str]()
+    ranked: list[PoolMember] = []
+    for reference in rankings:
+        ranking = RankingDoc.model_validate(read_output(reference.uuid))
+        ranked += ranking.members
+        dropped.update(ranking.dropped)
+    ranked.sort(key=lambda member: member.energy_per_atom or 0.0)  # equal energies keep their order
+    return to_mongo(PoolDoc(search_id=search.search_id, members=ranked, skipped=skipped, dropped=dict(dropped)))
 
 
-def ranked(members: Sequence[PoolMember], config: SearchConfig) -> tuple[list[PoolMember], Counter[str]]:
-    """Order members by the energy that the first tier gives them as they are.
+def with_energies(members: Sequence[PoolMember], config: SearchConfig) -> tuple[list[PoolMember], Counter[str]]:
+    """Compute the energies of members as ``pool.rank`` asks.
 
     Parameters
     ----------
     members
         The members.
     config
-        The search, whose first tier counts.
+        The search, whose ranking tier counts.
 
     Returns
     -------
     members
-        Those with an energy, the lowest energy per atom first; equal energies keep their order.
+        Those with an energy, in the same order; relaxed if they were.
     dropped
         How many have none, by outcome.
     """
+    tier = config.pool.rank_tier or config.tiers[0]
     dropped = Counter[str]()
-    with_energy = []
+    ranked = []
     for member in members:
-        result = single_point(member.to_structure(), config.tiers[0])
+        before = member.to_structure()
+        result = build_relaxer(tier).relax(before) if config.pool.rank == "relax" else single_point(before, tier)
         if result.energy_per_atom is None:
             dropped[result.outcome] += 1
-        else:
-            with_energy.append((result.energy_per_atom, member))
-    with_energy.sort(key=lambda pair: pair[0])
-    return [member.model_copy(update={"energy_per_atom": energy}) for energy, member in with_energy], dropped
+            continue
+        after = PoolMember.from_structure(member.name, result.structure) if config.pool.rank == "relax" else member
+        ranked.append(after.model_copy(update={"energy_per_atom": result.energy_per_atom}))
+    return ranked, dropped
 
 
 def stored_pool(config: SearchConfig) -> PoolReader:

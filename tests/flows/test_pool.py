@@ -60,6 +60,16 @@ def sequence(connection, search_id):
     return [tuple(document[field] for field in fields) for document in candidates(connection, search_id)]
 
 
+def run_first(connection, config):
+    """Run jobs until the pool is stored."""
+    from fireworks import FWorker
+    from fireworks.core.rocket_launcher import launch_rocket
+
+    worker = FWorker(query={"spec.search_id": config.search_id})
+    while connection.outputs.find_one({"output.kind": "pool"}) is None:
+        assert launch_rocket(connection.launchpad, worker, strm_lvl="WARNING")
+
+
 def run(connection, config, pool):
     assert submit(connection, config, pool) == "submitted"
     work(connection, config.search_id)
@@ -178,7 +188,7 @@ def test_run_locally_takes_the_same_steps(undisturbed, folder, tmp_path):
 def test_ranked_by_energy(connection, folder):
     Structure(Lattice.cubic(2.6), SPECIES, SITES).to(str(folder / "00_crushed.cif"), fmt="cif")
     tiers = [{"calculator": "emt", "max_steps": 30, "fmax": 0.2, "smax": 2, "min_distance": 2.0}]
-    config, pool = pooled(folder, pool={"rank": "energy", "draw": "ranked"}, tiers=tiers)
+    config, pool = pooled(folder, pool={"rank": "single", "draw": "ranked"}, tiers=tiers)
     assert len(pool.members) == 9
     run(connection, config, pool)
     stored = connection.outputs.find_one({"output.kind": "pool"})["output"]
@@ -190,6 +200,31 @@ def test_ranked_by_energy(connection, folder):
     taken = [document for document in candidates(connection, config.search_id) if document["source"] == "file"]
     assert [document["pool_member"] for document in taken] == list(range(len(taken)))
     assert [document["origin"] for document in taken] == [m["name"] for m in stored["members"]][: len(taken)]
+
+
+@pytest.mark.parametrize("rank", ["single", "relax"])
+def test_ranking_is_the_same_in_however_many_jobs(connection_factory, folder, rank):
+    Structure(Lattice.cubic(2.6), SPECIES, SITES).to(str(folder / "00_crushed.cif"), fmt="cif")
+    found = []
+    for batch in (2, 100):
+        tier = {"calculator": "emt", "max_steps": 30, "fmax": 0.2, "smax": 2, "min_distance": 2.0}
+        execution = {"rankings_per_job": batch}
+        config, pool = pooled(
+            folder, pool={"rank": rank, "rank_tier": tier}, execution=execution, tiers=[{"calculator": "lj"}]
+        )
+        connection = connection_factory()
+        submit(connection, config, pool)
+        run_first(connection, config)
+        stored = connection.outputs.find_one({"output.kind": "pool"})["output"]
+        assert connection.outputs.count_documents({"output.kind": "ranking"}) == -(-len(pool.members) // batch)
+        found.append((stored["members"], stored["dropped"]))
+    assert found[0] == found[1]
+    assert found[0][1] == {"TOO_CLOSE": 1}
+    files = {member.name: member.lattice for member in pool.members}
+    moved = [
+        member["name"] for member in found[0][0] if member["lattice"] != [list(row) for row in files[member["name"]]]
+    ]
+    assert len(moved) == (len(found[0][0]) if rank == "relax" else 0)
 
 
 def test_few_members_leave_the_rest_to_the_assembler(connection, folder):

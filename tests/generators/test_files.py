@@ -191,9 +191,14 @@ def test_search_id_follows_from_the_structures_and_not_from_the_folder(folder, t
 
     without = config().search_id
     ids = {known.search_id, without}
-    for change in ({"rank": "energy"}, {"draw": "ranked"}):
+    for change in (
+        {"rank": "single"},
+        {"rank": "relax"},
+        {"rank": "single", "rank_tier": {"calculator": "lj"}},
+        {"draw": "ranked"},
+    ):
         ids.add(known.model_copy(update={"pool": known.pool.model_copy(update=change)}).search_id)
-    assert len(ids) == 4
+    assert len(ids) == 6
     assert load_config(formula="MgO", max_atoms=8, pool={"draw": "ranked"}).search_id == without
 
 
