@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fuse_flows.search.state import CandidateSummary, MoveStatistics, SearchState
 from fuse_flows.search.streams import streams
 from fuse_flows.search.visited import VISITED_MINIMUM
+from fuse_flows.search.volume import learned_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ class Evaluation:
         Number of the pool member it was.
     cluster_id
         First candidate of the cluster of copies it belongs to, itself if it is a new minimum; None if nobody looked.
+    volume_per_atom
+        Volume of the relaxed cell, A^3 per atom; None if it is not known.
     """
 
     candidate_id: str
@@ -51,6 +54,7 @@ class Evaluation:
     structure: Mapping[str, Any] | None = None
     pool_member: int | None = None
     cluster_id: str | None = None
+    volume_per_atom: float | None = None
 
     @property
     def is_duplicate(self) -> bool:
@@ -116,6 +120,7 @@ def start(
         temperature=config.acceptance.temperature,
         outcomes=_count([member.outcome for member in population]),
         used_pool_members=sorted(member.pool_member for member in population if member.pool_member is not None),
+        volumes=learned_volumes((), population, config),
         began=began,
     )
     return state.model_copy(update={"stop_reason": should_stop(state, config)})
@@ -163,6 +168,7 @@ def judge(state: SearchState, proposal: Proposal, evaluation: Evaluation, config
         "since_best": 0 if new_best and not no_change else state.since_best + (0 if downhill else 1),
         "since_downhill": 0 if downhill else state.since_downhill + 1,
         "moves": _moves_after(state.moves, proposal, accepted=accepted),
+        "volumes": learned_volumes(state.volumes, [evaluation], config),
         "outcomes": _count([evaluation.outcome], state.outcomes),
         **_heat(state, rules, rng.random(), accepted=accepted, downhill=downhill),
     }

@@ -33,6 +33,13 @@ class MoveStatistics(_Record):
     failed: dict[str, int] = Field(default_factory=dict, description="How often it could not be made, by reason.")
 
 
+class VolumeSample(_Record):
+    """Energy and volume of a relaxed candidate."""
+
+    energy_per_atom: float = Field(description="eV/atom.")
+    volume_per_atom: float = Field(gt=0, description="A^3.")
+
+
 class SearchState(_Record):
     """Where a walker stands after ``step`` steps.
 
@@ -53,6 +60,7 @@ class SearchState(_Record):
     melted: bool = Field(default=False, description="Whether the melted move weights are in force.")
     moves: dict[MoveName, MoveStatistics] = Field(default_factory=dict)
     used_pool_members: list[int] = Field(default_factory=list, description="Numbers of the pool members proposed.")
+    volumes: list[VolumeSample] = Field(default_factory=list, description="The lowest distinct candidates.")
     outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")
     began: datetime | None = Field(None, description="When the walk began, set once; only the wall clock reads it.")
     stop_reason: str | None = Field(None, description="Why the search ended; None while it goes on.")
