@@ -108,6 +108,9 @@ class PoolConfig(_Section):
         "uniform", description="Moves 13 and 14 draw any unused structure with equal chance, or the first one."
     )
     digest: str | None = Field(None, description="Hash of the structures; filled in when the folder is read.")
+    volume: float | None = Field(
+        None, gt=0, description="Their median volume per atom, A^3; filled in when the folder is read."
+    )
 
 
 class SymmetryConfig(_Section):
@@ -143,6 +146,21 @@ class ChecksConfig(_Section):
             msg = f"must be above min_density ({self.min_density}); widen the window"
             raise ConfigError("checks.max_density", msg)
         return self
+
+
+class VolumeConfig(_Section):
+    """How much room atoms have before a relaxation: around an estimate that the search improves as it goes."""
+
+    learn: bool = Field(
+        True,
+        description="Learn the volume per atom from the pool and from relaxed candidates, the lowest in energy "
+        "counting most; otherwise the estimate from the volumes of the elements stays.",
+    )
+    scale: bool = Field(
+        False, description="Scale every assembled structure to that volume; otherwise only those out of the window."
+    )
+    low: float = Field(0.5, ge=0, le=1, description="Smallest volume of a proposal, as a fraction of it.")
+    high: float = Field(2.5, ge=1, description="Largest volume of a proposal, as a fraction of it.")
 
 
 class MovesConfig(_Section):
@@ -309,6 +327,7 @@ class SearchConfig(_Section):
     pool: PoolConfig = PoolConfig()
     symmetry: SymmetryConfig = SymmetryConfig()
     checks: ChecksConfig = ChecksConfig()
+    volume: VolumeConfig = VolumeConfig()
     moves: MovesConfig = MovesConfig()
     move_policy: Literal["uniform", "weights", "reinforce"] = Field(
         "weights",

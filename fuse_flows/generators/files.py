@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fuse_flows.errors import ConfigError
-from fuse_flows.generators.pool import PoolMember, dump_members, pool_digest
+from fuse_flows.generators.pool import PoolMember, dump_members, median_volume, pool_digest
 from fuse_flows.generators.twins import TwinFinder
 from fuse_flows.structures.checks import shortest_distance
 from fuse_flows.structures.composition import CompositionError, FormulaUnit
@@ -99,7 +99,11 @@ def read_pool(config: SearchConfig) -> tuple[SearchConfig, FilePool]:
     if config.pool.digest not in (None, digest):
         msg = f"{folder} no longer holds the structures of pool.digest {config.pool.digest}; leave pool.digest out to "
         raise ConfigError(FIELD, f"{msg}begin another search")
-    update = {"digest": digest, "structures": config.pool.structures if pool.members else None}
+    update = {
+        "digest": digest,
+        "volume": median_volume(pool.members),
+        "structures": config.pool.structures if pool.members else None,
+    }
     return config.model_copy(update={"pool": config.pool.model_copy(update=update)}), pool
 
 

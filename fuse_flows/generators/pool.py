@@ -90,6 +90,12 @@ def load_members(text: str) -> list[PoolMember]:
     return [PoolMember.model_validate(values) for values in json.loads(text)]
 
 
+def median_volume(members: Sequence[PoolMember]) -> float | None:
+    """Return the median volume per atom of the members, A^3, in multiples of 1e-4; None if there are none."""
+    volumes = [abs(np.linalg.det(np.array(member.lattice))) / len(member) for member in members]
+    return round(float(np.median(volumes)), 4) if volumes else None
+
+
 def pool_digest(members: Sequence[PoolMember]) -> str:
     """Return what identifies a pool: a hash of its structures, in order; their names do not count.
 

@@ -69,4 +69,5 @@ def evaluation_of(candidate: dict[str, Any]) -> Evaluation:
         structure=candidate["structure"],
         pool_member=candidate.get("pool_member"),
         cluster_id=candidate["cluster_id"],
+        volume_per_atom=candidate["volume"] / candidate["n_atoms"] if candidate.get("volume") else None,
     )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fuse_flows.config import MoveName
-from fuse_flows.errors import MoveFailed
 from fuse_flows.moves.base import first_success
 
 if TYPE_CHECKING:
@@ -48,10 +47,8 @@ def swap_atoms(structure: BlockStructure, context: MoveContext, rng: np.random.G
     Raises
     ------
     MoveFailed
-        If there is one element only, or every exchange gives the parent.
+        If every exchange gives the parent.
     """
-    if (reason := has_two_elements(structure, context)) is not None:
-        raise MoveFailed(MoveName.SWAP_ATOMS, reason)
 
     def attempt() -> BlockStructure:
         numbers = structure.numbers.copy()
@@ -85,10 +82,8 @@ def permute_atoms(structure: BlockStructure, context: MoveContext, rng: np.rando
     Raises
     ------
     MoveFailed
-        If there is one element only or fewer than four atoms, or every permutation tried gives the parent.
+        If every permutation tried gives the parent.
     """
-    if (reason := has_atoms_to_permute(structure, context)) is not None:
-        raise MoveFailed(MoveName.PERMUTE_ATOMS, reason)
 
     def attempt() -> BlockStructure | str:
         picked = rng.choice(len(structure), size=int(rng.integers(3, len(structure))), replace=False)
@@ -122,10 +117,8 @@ def permute_all_atoms(structure: BlockStructure, context: MoveContext, rng: np.r
     Raises
     ------
     MoveFailed
-        If there is one element only or fewer than four atoms, or every permutation tried gives the parent.
+        If every permutation tried gives the parent.
     """
-    if (reason := has_atoms_to_permute(structure, context)) is not None:
-        raise MoveFailed(MoveName.PERMUTE_ALL_ATOMS, reason)
 
     def attempt() -> BlockStructure:
         return structure.with_atoms(rng.permutation(structure.numbers), structure.frac_coords)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from fuse_flows.errors import MoveFailed
+from fuse_flows.moves.repair import MAX_GROWTH
 from fuse_flows.structures.comparison import same_arrangement
 from fuse_flows.structures.composition import CompositionError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fuse_flows.config import MoveName, SearchConfig
     from fuse_flows.structures.blocks import BlockStructure
     from fuse_flows.structures.composition import FormulaUnit
+    from fuse_flows.structures.volumes import VolumeWindow
 
 SAME_AS_PARENT = "result is the parent"
 
@@ -34,11 +36,14 @@ class MoveContext:
         The search.
     edge
         Edge I_p of a sub-module, angstrom.
+    window
+        Volumes per atom that a result may have, and the one that assembled structures are scaled to; None: any.
     """
 
     formula_unit: FormulaUnit
     config: SearchConfig
     edge: float
+    window: VolumeWindow | None = None
 
 
 class MoveFunction(Protocol):
@@ -71,7 +76,7 @@ class Move:
     name
         Its name in the configuration.
     function
-        What it does.
+        What it does; called only where the guard lets the structure pass.
     guard
         Whether it can be made.
     """
@@ -112,10 +117,18 @@ class Move:
         reason = self.guard(structure, context)
         if reason is not None:
             raise MoveFailed(self.name, reason)
-        moved = self.function(structure, context, rng)
+        moved = self.function(structure, _with_room_for(structure, context), rng)
         if not is_composed_of(moved, context) or len(moved) > context.config.max_atoms:
             raise MoveFailed(self.name, "wrong composition of the result")
         return moved
+
+
+def _with_room_for(structure: BlockStructure, context: MoveContext) -> MoveContext:
+    """Open the window for a parent that lies out of it, and for what the repair of contacts makes of it."""
+    if context.window is None:
+        return context
+    volume = structure.volume / len(structure)
+    return replace(context, window=context.window.including(volume).including(MAX_GROWTH * volume))
 
 
 def is_composed_of(structure: BlockStructure, context: MoveContext) -> bool:

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fuse_flows.config import MoveName
-from fuse_flows.errors import MoveFailed
 from fuse_flows.moves.base import first_success
 from fuse_flows.moves.repair import with_checked_contacts, with_open_joins
 from fuse_flows.structures.blocks import BlockStructure
@@ -73,18 +72,14 @@ def double_cell(structure: BlockStructure, context: MoveContext, rng: np.random.
     Raises
     ------
     MoveFailed
-        If the result would be too large, or no attempt gives a structure that passes the checks.
+        If no attempt gives a structure that passes the checks.
     """
-    if (reason := can_be_doubled(structure, context)) is not None:
-        raise MoveFailed(MoveName.DOUBLE_CELL, reason)
     stackings = (partial(repeated, count=2), partial(translated, count=2), inverted, mirrored)
     return _stacked(MoveName.DOUBLE_CELL, structure, context, rng, stackings)
 
 
 def triple_cell(structure: BlockStructure, context: MoveContext, rng: np.random.Generator) -> BlockStructure:
     """Move 12: triple the cell along one axis; the other thirds are repeated or translated; else as move 11."""
-    if (reason := can_be_tripled(structure, context)) is not None:
-        raise MoveFailed(MoveName.TRIPLE_CELL, reason)
     stackings = (partial(repeated, count=3), partial(translated, count=3))
     return _stacked(MoveName.TRIPLE_CELL, structure, context, rng, stackings)
 

@@ -60,6 +60,8 @@ def _most_units(context: MoveContext) -> int:
 def _assembled(name: MoveName, units: int, context: MoveContext, rng: np.random.Generator) -> BlockStructure:
     """Draw from the assembler."""
     try:
-        return random_structure(context.formula_unit, max_formula_units=units, config=context.config, rng=rng)
+        return random_structure(
+            context.formula_unit, max_formula_units=units, config=context.config, rng=rng, window=context.window
+        )
     except GenerationError as error:
         raise MoveFailed(name, "no random structure found") from error

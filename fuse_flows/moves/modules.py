@@ -64,10 +64,8 @@ def swap_submodules(structure: BlockStructure, context: MoveContext, rng: np.ran
     Raises
     ------
     MoveFailed
-        If there is one sub-module only, or no attempt gives another structure that passes the checks.
+        If no attempt gives another structure that passes the checks.
     """
-    if (reason := has_two_blocks(structure, context)) is not None:
-        raise MoveFailed(MoveName.SWAP_SUBMODULES, reason)
     blocks, vectors = structure.blocks(), structure.block_vectors
 
     def attempt() -> BlockStructure | str:
@@ -110,10 +108,8 @@ def swap_modules(structure: BlockStructure, context: MoveContext, rng: np.random
     Raises
     ------
     MoveFailed
-        If there are fewer than three modules, or no attempt gives another structure that passes the checks.
+        If no attempt gives another structure that passes the checks.
     """
-    if (reason := has_three_modules(structure, context)) is not None:
-        raise MoveFailed(MoveName.SWAP_MODULES, reason)
     blocks, (nx, ny, nz) = structure.blocks(), structure.grid
 
     def attempt() -> BlockStructure | str:

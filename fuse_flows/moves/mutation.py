@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fuse_flows.config import MoveName
-from fuse_flows.errors import MoveFailed
 from fuse_flows.moves.base import first_success
 from fuse_flows.moves.repair import with_open_contacts
 from fuse_flows.moves.vacancies import separate_points, vacant_points
@@ -50,10 +49,8 @@ def mutate_submodule(structure: BlockStructure, context: MoveContext, rng: np.ra
     Raises
     ------
     MoveFailed
-        If there is no such sub-module, or no attempt gives another structure that passes the checks.
+        If no attempt gives another structure that passes the checks.
     """
-    if (reason := has_small_block(structure, context)) is not None:
-        raise MoveFailed(MoveName.MUTATE_SUBMODULE, reason)
     blocks = structure.blocks()
     small = _small_blocks(blocks)
 

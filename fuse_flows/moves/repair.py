@@ -12,6 +12,7 @@ import numpy as np
 
 from fuse_flows.structures.blocks import BlockStructure
 from fuse_flows.structures.checks import atom_table, check_structure, neighbour_pairs, neighbour_vectors
+from fuse_flows.structures.volumes import OPEN_CONTACT, OUT_OF_WINDOW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 MAX_GROWTH = 1.6
 """Largest factor on the volume."""
-
-_OPEN_CONTACT = 0.65
-"""Of the crystals of the Materials Project, 99.4 % have no contact below this times the sum of the two radii."""
 
 _MARGIN = 1 + 1e-6
 _PUSHES = 12
@@ -183,18 +181,20 @@ def _wanted(
     radii: NDArray[np.float64], first: NDArray[np.int64], second: NDArray[np.int64], context: MoveContext
 ) -> NDArray[np.float64]:
     """Return the contacts that are aimed at, angstrom."""
-    return np.maximum(context.config.checks.min_distance, _OPEN_CONTACT * (radii[first] + radii[second]))
+    return np.maximum(context.config.checks.min_distance, OPEN_CONTACT * (radii[first] + radii[second]))
 
 
 def _radii_and_reach(structure: BlockStructure, context: MoveContext) -> tuple[NDArray[np.float64], float]:
     """Return the radius of each atom and the longest contact that can be too short, angstrom."""
     radii = atom_table(context.formula_unit).radius[structure.numbers]
-    return radii, max(context.config.checks.min_distance, 2 * _OPEN_CONTACT * float(radii.max())) * _MARGIN
+    return radii, max(context.config.checks.min_distance, 2 * OPEN_CONTACT * float(radii.max())) * _MARGIN
 
 
 def _refusal(structure: BlockStructure, context: MoveContext) -> str | None:
     """Return why a structure does not pass the checks, coordination left out; None if it does."""
     config = context.config
+    if context.window is not None and not context.window.holds(structure):
+        return OUT_OF_WINDOW
     return check_structure(
         structure, context.formula_unit, config.checks, max_atoms=config.max_atoms, coordination=False
     )

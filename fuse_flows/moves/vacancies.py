@@ -58,10 +58,8 @@ def atom_to_vacancy(structure: BlockStructure, context: MoveContext, rng: np.ran
     Raises
     ------
     MoveFailed
-        If there is one atom only or no vacant point, or every attempt gives the parent.
+        If there is no vacant point, or every attempt gives the parent.
     """
-    if (reason := has_two_atoms(structure, context)) is not None:
-        raise MoveFailed(MoveName.ATOM_TO_VACANCY, reason)
     moves = context.config.moves
     points = vacant_points(structure, spacing=moves.vacancy_grid, distance=moves.vacancy_distance)
     if not len(points):
@@ -99,10 +97,8 @@ def permute_atoms_and_vacancies(
     Raises
     ------
     MoveFailed
-        If there are fewer than four atoms or no vacant point, or every attempt gives the parent.
+        If there is no vacant point, or every attempt gives the parent.
     """
-    if (reason := has_four_atoms(structure, context)) is not None:
-        raise MoveFailed(MoveName.PERMUTE_ATOMS_AND_VACANCIES, reason)
 
     def some() -> NDArray[np.int64]:
         return rng.choice(len(structure), size=int(rng.integers(3, len(structure))), replace=False)
@@ -135,10 +131,8 @@ def permute_all_atoms_and_vacancies(
     Raises
     ------
     MoveFailed
-        If there are fewer than three atoms or no vacant point, or every attempt gives the parent.
+        If there is no vacant point, or every attempt gives the parent.
     """
-    if (reason := has_three_atoms(structure, context)) is not None:
-        raise MoveFailed(MoveName.PERMUTE_ALL_ATOMS_AND_VACANCIES, reason)
     everyone = np.arange(len(structure))
     return _permuted(MoveName.PERMUTE_ALL_ATOMS_AND_VACANCIES, structure, context, rng, lambda: everyone)
 

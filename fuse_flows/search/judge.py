@@ -12,6 +12,7 @@ from fuse_flows.search.policy import first_policy, learn
 from fuse_flows.search.state import CandidateSummary, MoveStatistics, SearchState
 from fuse_flows.search.streams import streams
 from fuse_flows.search.visited import VISITED_MINIMUM
+from fuse_flows.search.volume import learned_volumes
 from fuse_flows.search.walkers import PATIENCE_EXHAUSTED, do_meet, structures_of, temperature_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Evaluation:
         Number of the pool member it was.
     cluster_id
         First candidate of the cluster of copies it belongs to, itself if it is a new minimum; None if nobody looked.
+    volume_per_atom
+        Volume of the relaxed cell, A^3 per atom; None if it is not known.
     """
 
     candidate_id: str
@@ -61,6 +64,7 @@ class Evaluation:
     structure: Mapping[str, Any] | None = None
     pool_member: int | None = None
     cluster_id: str | None = None
+    volume_per_atom: float | None = None
 
     @property
     def is_duplicate(self) -> bool:
@@ -136,6 +140,7 @@ def start(
         temperature=temperature_of(config, walker),
         outcomes=_count([member.outcome for member in population]),
         used_pool_members=sorted(member.pool_member for member in population if member.pool_member is not None),
+        volumes=learned_volumes((), population, config),
         began=began,
         policy=first_policy(config, population),
     )
@@ -189,6 +194,7 @@ def judge(state: SearchState, step: Sequence[tuple[Proposal, Evaluation]], confi
         "since_downhill": 0 if downhill else state.since_downhill + len(step),
         "moves": _moves_after(state.moves, [made for made, _ in step], accepted=proposal if accepted else None),
         "outcomes": _count([result.outcome for _, result in step], state.outcomes),
+        "volumes": learned_volumes(state.volumes, [result for _, result in step], config),
         "policy": learn(state, step, config),
         **_heat(state, config, rng.random(), structures=len(step), accepted=accepted, downhill=downhill),
     }

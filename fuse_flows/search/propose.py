@@ -15,6 +15,7 @@ from fuse_flows.search.pool import DrawnMember, PoolDraw, PoolReader, initial_me
 from fuse_flows.search.state import candidate_id
 from fuse_flows.search.streams import streams
 from fuse_flows.search.visited import VISITED_MINIMUM
+from fuse_flows.search.volume import volume_window
 from fuse_flows.structures.assembly import random_structure
 from fuse_flows.structures.blocks import BlockStructure
 from fuse_flows.structures.composition import FormulaUnit
@@ -22,12 +23,12 @@ from fuse_flows.structures.radii import module_edge
 from fuse_flows.structures.symmetry import choose_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
     from fuse_flows.config import MoveName, SearchConfig
-    from fuse_flows.search.state import SearchState
+    from fuse_flows.search.state import SearchState, VolumeSample
     from fuse_flows.search.visited import VisitedMinima
 
 Source = Literal["random", "move", "file"]
@@ -143,9 +144,9 @@ def _propose_one(
     """
     walker, step = state.walker, state.step + 1
     if state.current is None or state.current_structure is None:
-        return _fresh_proposal(config, walker, step, index, draw=fresh.draw)
+        return _fresh_proposal(config, walker, step, index, draw=fresh.draw, samples=state.volumes)
     draw = streams(config.seed, walker, step, index)
-    context = move_context(config)
+    context = move_context(config, state.volumes)
     parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
     move, chance, moved, failures = _first_possible_move(parent, context, state, draw.propose, fresh, visited=visited)
     chosen = None if moved is None else choose_cell(moved.to_structure(), config.symmetry, config.max_atoms)
@@ -166,21 +167,24 @@ def _propose_one(
     )
 
 
-def move_context(config: SearchConfig) -> MoveContext:
+def move_context(config: SearchConfig, samples: Sequence[VolumeSample] = ()) -> MoveContext:
     """Return what the moves of a search have in common.
 
     Parameters
     ----------
     config
         The search.
+    samples
+        What the walker has learned about the volume.
 
     Returns
     -------
     MoveContext
-        Formula unit, sub-module edge and settings.
+        Formula unit, sub-module edge, volumes and settings.
     """
     formula_unit = FormulaUnit.from_config(config)
-    return MoveContext(formula_unit=formula_unit, config=config, edge=module_edge(formula_unit, config.generator))
+    edge, window = module_edge(formula_unit, config.generator), volume_window(config, samples)
+    return MoveContext(formula_unit=formula_unit, config=config, edge=edge, window=window)
 
 
 def rattled(structure: Structure, deviation: float, rng: np.random.Generator) -> Structure:
@@ -252,6 +256,7 @@ def _fresh_proposal(
     *,
     max_atoms: int | None = None,
     draw: Callable[[np.random.Generator], DrawnMember | None],
+    samples: Sequence[VolumeSample] = (),
 ) -> Proposal:
     """Draw from the pool; else assemble a random structure, or say why that failed."""
     rngs = streams(config.seed, walker, step, index)
@@ -260,8 +265,11 @@ def _fresh_proposal(
     largest = len(formula_unit.formula_units(limit))
     structure, reason, cell = None, "", ""
     made: BlockStructure | DrawnMember | None = draw(rngs.propose)
+    window = volume_window(config, samples)
     try:
-        made = made or random_structure(formula_unit, max_formula_units=largest, config=config, rng=rngs.propose)
+        made = made or random_structure(
+            formula_unit, max_formula_units=largest, config=config, rng=rngs.propose, window=window
+        )
         limit = config.max_atoms if isinstance(made, DrawnMember) else limit
         chosen = choose_cell(made.to_structure(), config.symmetry, limit)
         structure, cell = rattled(chosen.structure, config.rattle, rngs.rattle), chosen.note

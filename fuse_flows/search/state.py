@@ -45,6 +45,13 @@ class ExchangeStatistics(_Record):
         return ExchangeStatistics(proposed=self.proposed + 1, accepted=self.accepted + accepted)
 
 
+class VolumeSample(_Record):
+    """Energy and volume of a relaxed candidate."""
+
+    energy_per_atom: float = Field(description="eV/atom.")
+    volume_per_atom: float = Field(gt=0, description="A^3.")
+
+
 class SearchState(_Record):
     """Where a walker stands after ``step`` steps.
 
@@ -67,6 +74,7 @@ class SearchState(_Record):
     policy: PolicyState | None = Field(None, description="What was learnt about the moves; None unless `reinforce`.")
     exchanges: ExchangeStatistics = Field(default=ExchangeStatistics(), description="Replica exchange at meetings.")
     used_pool_members: list[int] = Field(default_factory=list, description="Numbers of the pool members proposed.")
+    volumes: list[VolumeSample] = Field(default_factory=list, description="The lowest distinct candidates.")
     outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")
     began: datetime | None = Field(None, description="When the walk began, set once; only the wall clock reads it.")
     stop_reason: str | None = Field(None, description="Why the search ended; None while it goes on.")

@@ -24,12 +24,14 @@ from fuse_flows.structures.lattices import (
 )
 from fuse_flows.structures.motifs import SITES, SITES_PER_BLOCK
 from fuse_flows.structures.radii import module_edge
+from fuse_flows.structures.volumes import OUT_OF_WINDOW, scaled_towards
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fuse_flows.config import SearchConfig
     from fuse_flows.structures.composition import FormulaUnit
+    from fuse_flows.structures.volumes import VolumeWindow
 
 _SQUARE_OFFSETS = np.array([[0.0, 0.0], [0.5, 0.5]])
 _TRIANGULAR_OFFSETS = np.array([[0.0, 0.0], [1 / 3, 2 / 3], [2 / 3, 1 / 3]])
@@ -43,6 +45,7 @@ def random_structure(
     max_formula_units: int,
     config: SearchConfig,
     rng: np.random.Generator,
+    window: VolumeWindow | None = None,
 ) -> BlockStructure:
     """Assemble a random structure.
 
@@ -61,6 +64,9 @@ def random_structure(
         Limits of generator and checks.
     rng
         Source of all randomness.
+    window
+        Volumes per atom that are allowed. A draw out of it, or with ``config.volume.scale`` every draw, is scaled to
+        the target before it is checked. None: all volumes, and nothing is scaled.
 
     Returns
     -------
@@ -83,7 +89,7 @@ def random_structure(
     for attempt in range(config.generator.attempts):
         if attempt % patience == 0:
             units = int(rng.integers(1, max_formula_units + 1))
-        drawn = _draw(formula_unit, units, edge, config, rng)
+        drawn = _draw(formula_unit, units, edge, config, rng, window=window)
         if isinstance(drawn, BlockStructure):
             return drawn
         reasons[drawn] += 1
@@ -95,7 +101,13 @@ def random_structure(
 
 
 def _draw(
-    formula_unit: FormulaUnit, units: int, edge: float, config: SearchConfig, rng: np.random.Generator
+    formula_unit: FormulaUnit,
+    units: int,
+    edge: float,
+    config: SearchConfig,
+    rng: np.random.Generator,
+    *,
+    window: VolumeWindow | None,
 ) -> BlockStructure | str:
     """Make one draw: a structure, or why there is none."""
     n_atoms = units * formula_unit.n_atoms
@@ -117,6 +129,10 @@ def _draw(
     lengths = (grid[0] * edge, grid[1] * edge, grid[2] * edge / 2)
     filled = numbers > 0
     structure = BlockStructure(cell_vectors(lengths, angles), numbers[filled], coords[filled], grid)
+    if window is not None and (config.volume.scale or not window.holds(structure)):
+        structure = scaled_towards(structure, window.target, formula_unit, checks.min_distance)
+    if window is not None and not window.holds(structure):
+        return OUT_OF_WINDOW
     reason = check_structure(structure, formula_unit, checks, max_atoms=n_atoms, coordination=True)
     return structure if reason is None else reason
 
