@@ -74,7 +74,7 @@ class TierConfig(_Section):
 
     calculator: str = Field(
         "chgnet",
-        description="chgnet, emt, lj, buckingham, any force field of atomate2 (such as MACE-MP-0) or "
+        description="chgnet, emt, lj, buckingham, gulp, any force field of atomate2 (such as MACE-MP-0) or "
         "the import path of an ASE calculator ('package.module:Class').",
     )
     calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")

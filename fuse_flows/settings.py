@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     db_port: int = Field(27618, ge=1024, le=65535, description="Port of the embedded MongoDB on the loopback.")
     db_name: str = Field("fuse_flows", description="Database of the embedded MongoDB.")
     launchpad: Path | None = Field(None, description="A my_launchpad.yaml to use in place of the embedded MongoDB.")
+    gulp: str | None = Field(
+        None, description="Command of the General Utility Lattice Program, with its arguments; None: PATH."
+    )
     threads: int = Field(1, ge=1, description="Threads of each worker's numerical libraries.")
 
 

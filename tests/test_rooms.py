@@ -13,6 +13,7 @@ FLOORS = (
     ("errors", "settings"),
     ("config",),
     ("structures",),
+    ("potentials",),
     ("generators",),
     ("moves",),
     ("search",),

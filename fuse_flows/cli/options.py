@@ -23,7 +23,7 @@ WallHours = Annotated[
 MaxAtoms = Annotated[int | None, typer.Option(help="Largest structure, in atoms.")]
 Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
-    str | None, typer.Option(help="chgnet, emt, lj, buckingham, a force field of atomate2, or an import path.")
+    str | None, typer.Option(help="chgnet, emt, lj, buckingham, gulp, a force field of atomate2, or an import path.")
 ]
 Structures = Annotated[
     Path | None, typer.Option(help="Folder of CIF, POSCAR or extended XYZ files to begin with and to draw from.")

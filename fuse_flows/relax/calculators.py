@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _FIELD = "tiers.calculator"
 _OWN = ("chgnet", "emt", "lj", "buckingham")
 
+#: A program, not an ASE calculator; its tier is :class:`fuse_flows.relax.gulp_tier.GulpRelaxer`.
+_GULP = "gulp"
+
 _CHGNET_MODELS = ("0.3.0", "0.2.0", "r2scan")
 
 #: Elements up to plutonium for which CHGNet's training data (MPtrj) have no structure.
@@ -94,6 +97,11 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
     kind = _kind(tier.calculator)
     kwargs_json = _json_kwargs(tier)
     _check_installed(kind, tier.calculator)
+    if kind == "gulp":
+        from fuse_flows.relax.gulp_tier import check_gulp
+
+        check_gulp(tier, elements)
+        return
     if kind == "chgnet":
         _check_chgnet_kwargs(tier.calculator_kwargs)
     elif kind in _OWN:
@@ -128,13 +136,14 @@ def engines() -> dict[str, str]:
         installed are left out.
     """
     states = {}
-    for name in (*_OWN, *_MLFF_PACKAGES):
+    for name in (*_OWN, _GULP, *_MLFF_PACKAGES):
         try:
-            _check_installed(name if name in _OWN else f"mlff:{name}", name)
+            _check_installed(name if name in {*_OWN, _GULP} else f"mlff:{name}", name)
         except MissingExtraError as error:
             states[name] = str(error)
-        except ConfigError:
-            continue
+        except ConfigError as error:
+            if name == _GULP:
+                states[name] = str(error)
         else:
             states[name] = "available"
     return states
@@ -213,7 +222,7 @@ def _mlff_names() -> dict[str, str]:
 def _kind(name: str) -> str:
     """One of ours, ``mlff:<name in the enum>`` or ``path:<module>:<attribute>``."""
     bare = name.removeprefix("MLFF.")
-    if bare.lower() in _OWN:
+    if bare.lower() in {*_OWN, _GULP}:
         return bare.lower()
     mlff = _mlff_names()
     if bare in mlff:
@@ -221,7 +230,7 @@ def _kind(name: str) -> str:
     module, separator, attribute = bare.rpartition(":" if ":" in bare else ".")
     if separator and module and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return f"path:{module}:{attribute}"
-    known = ", ".join([*_OWN, *sorted(mlff, key=str.lower)])
+    known = ", ".join([*_OWN, _GULP, *sorted(mlff, key=str.lower)])
     msg = f"{name!r} is unknown; use one of {known}, or an import path such as package.module:Class"
     raise ConfigError(_FIELD, msg)
 
@@ -232,6 +241,10 @@ def _check_installed(kind: str, name: str) -> None:
         for package in ("chgnet", "torch"):
             if find_spec(package) is None:
                 raise MissingExtraError(package, "chgnet")
+    elif kind == _GULP:
+        from fuse_flows.relax.gulp_tier import find_gulp
+
+        find_gulp()
     elif kind.startswith("mlff:"):
         module, package = _MLFF_PACKAGES[kind.removeprefix("mlff:")]
         if find_spec(module) is None:
@@ -286,6 +299,8 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
         from fuse_flows.relax.chgnet import ChgnetCalculator
 
         return ChgnetCalculator(**kwargs)
+    if kind == _GULP:
+        raise ValueError("it is a program with a tier of its own; use fuse_flows.relax.tiers.build_relaxer")
     if kind in {"emt", "lj"}:
         from ase.calculators import emt, lj
 

@@ -46,9 +46,17 @@ def build_relaxer(tier: TierConfig) -> Relaxer:
 
 @cache
 def _build(tier_json: str) -> Relaxer:
-    relaxer = AseRelaxer(TierConfig.model_validate_json(tier_json))
+    relaxer = _relaxer(TierConfig.model_validate_json(tier_json))
     limit_threads(settings().threads)  # now that the libraries of the calculator are loaded
     return relaxer
+
+
+def _relaxer(tier: TierConfig) -> Relaxer:
+    if tier.calculator.lower() == "gulp":
+        from fuse_flows.relax.gulp_tier import GulpRelaxer
+
+        return GulpRelaxer(tier)
+    return AseRelaxer(tier)
 
 
 def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
@@ -73,7 +81,7 @@ def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
     MissingExtraError
         If its package is not installed.
     """
-    return AseRelaxer(tier.model_copy(update={"max_steps": 0})).relax(structure)
+    return _relaxer(tier.model_copy(update={"max_steps": 0})).relax(structure)
 
 
 def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[RelaxResult]:

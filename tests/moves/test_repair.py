@@ -11,7 +11,8 @@ from fuse_flows.search.propose import move_context
 from fuse_flows.structures.blocks import BlockStructure
 from fuse_flows.structures.checks import shortest_distance
 
-CONTEXT = move_context(make_config({"formula": "MgO", "checks": {"min_density": 0.01}}))
+LOOSE = {"formula": "MgO", "checks": {"min_density": 0.01}, "volume": {"low": 0.0, "high": 1e3}}
+CONTEXT = move_context(make_config(LOOSE))
 OPEN = 0.65 * (1.60 + 0.74)  # of Mg and O
 
 

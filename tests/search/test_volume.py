@@ -89,9 +89,9 @@ def test_the_state_learns_from_the_population_and_from_each_step():
 
 def test_a_step_teaches_the_state():
     state = start(CONFIG, [Evaluation("parent", 0, 0, "CONVERGED", -6.0, 8, ROCKSALT.as_dict(), volume_per_atom=9.33)])
-    made = propose(state, CONFIG)
+    (made,) = propose(state, CONFIG)
     result = Evaluation(made.candidate_id, 1, 0, "CONVERGED", -5.9, 8, ROCKSALT.as_dict(), volume_per_atom=11.0)
-    assert judge(state, made, result, CONFIG).state.volumes == samples((-6.0, 9.33), (-5.9, 11.0))
+    assert judge(state, [(made, result)], CONFIG).state.volumes == samples((-6.0, 9.33), (-5.9, 11.0))
 
 
 def test_new_structures_follow_what_was_learned():
@@ -109,7 +109,7 @@ def test_new_structures_follow_what_was_learned():
         known = samples((-6.0, loose * ESTIMATE), (-5.99, loose * ESTIMATE * 1.01))
         parent = Evaluation("parent", 0, 0, "CONVERGED", -6.0, 8, ROCKSALT.as_dict())
         state = start(config, [parent]).model_copy(update={"volumes": known})
-        made = [propose(state.model_copy(update={"step": step}), config).structure for step in range(12)]
+        made = [propose(state.model_copy(update={"step": step}), config)[0].structure for step in range(12)]
         volumes[loose] = np.median([structure.volume / len(structure) for structure in made])
     assert volumes[2.0] > 1.2 * volumes[1.0]
 
@@ -127,4 +127,4 @@ def test_a_structure_out_of_the_window_can_still_be_moved():
     )
     state = start(config, [Evaluation("parent", 0, 0, "CONVERGED", -6.0, 8, loose.as_dict())])
     assert loose.volume / len(loose) > volume_window(config).high
-    assert propose(state, config).structure is not None
+    assert propose(state, config)[0].structure is not None
