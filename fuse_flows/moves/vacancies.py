@@ -38,6 +38,11 @@ def has_three_atoms(structure: BlockStructure, context: MoveContext) -> str | No
     return None if len(structure) > 2 else "too few atoms"
 
 
+def clearance(context: MoveContext) -> float:
+    """Return how far vacant points lie from atoms, angstrom: never less than the shortest contact allowed."""
+    return max(context.config.moves.vacancy_distance, context.config.checks.min_distance)
+
+
 def atom_to_vacancy(structure: BlockStructure, context: MoveContext, rng: np.random.Generator) -> BlockStructure:
     """Move 2: put one atom of any element on a vacant point.
 
@@ -61,7 +66,7 @@ def atom_to_vacancy(structure: BlockStructure, context: MoveContext, rng: np.ran
         If there is no vacant point, or every attempt gives the parent.
     """
     moves = context.config.moves
-    points = vacant_points(structure, spacing=moves.vacancy_grid, distance=moves.vacancy_distance)
+    points = vacant_points(structure, spacing=moves.vacancy_grid, distance=clearance(context))
     if not len(points):
         raise MoveFailed(MoveName.ATOM_TO_VACANCY, "no vacant point")
 
@@ -146,14 +151,14 @@ def _permuted(
 ) -> BlockStructure:
     """Permute the atoms that ``pick`` draws with each other and with vacancies."""
     moves = context.config.moves
-    points = vacant_points(structure, spacing=moves.vacancy_grid, distance=moves.vacancy_distance)
+    points = vacant_points(structure, spacing=moves.vacancy_grid, distance=clearance(context))
     if not len(points):
         raise MoveFailed(name, "no vacant point")
 
     def attempt() -> BlockStructure:
         picked = pick()
         wanted = max(1, int(rng.binomial(len(picked), 0.5)))
-        vacancies = separate_points(points, structure, count=wanted, distance=moves.vacancy_distance, rng=rng)
+        vacancies = separate_points(points, structure, count=wanted, distance=clearance(context), rng=rng)
         kept = rng.choice(picked, size=len(picked) - len(vacancies), replace=False)
         coords = structure.frac_coords.copy()
         coords[picked] = rng.permutation(np.concatenate([structure.frac_coords[kept], vacancies]))
