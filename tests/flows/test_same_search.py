@@ -106,14 +106,14 @@ def test_learnt_chances_are_the_same_after_a_kill_and_in_other_jobs(connection_f
     learning = {"move_policy": "reinforce", "reinforce": {"learning_rate": 0.5, "warmup": 2}}
     config, undisturbed = emt_config(**learning), connection_factory()
     found = run(undisturbed, config)
-    policy = search_document(undisturbed, config.search_id).state.policy
+    policy = search_document(undisturbed, config.search_id).states[0].policy
     chances = [document["move_probability"] for document in candidates(undisturbed, config.search_id)]
     assert max(chance for chance in chances if chance is not None) > 2 / len(MoveName)
 
     cut = connection_factory()
     execution = {"structures_per_job": 3, "steps_per_job": 5, "jobs_per_segment": 2}
     assert run(cut, emt_config(**learning, execution=execution)) == found
-    assert search_document(cut, config.search_id).state.policy == policy
+    assert search_document(cut, config.search_id).states[0].policy == policy
 
     killed = connection_factory()
     submit(killed, config)
@@ -127,7 +127,7 @@ def test_learnt_chances_are_the_same_after_a_kill_and_in_other_jobs(connection_f
     repair(killed.launchpad, config.search_id, lost_after=None)
     work(killed, config.search_id)
     assert sequence(killed, config.search_id) == found
-    assert search_document(killed, config.search_id).state.policy == policy
+    assert search_document(killed, config.search_id).states[0].policy == policy
 
 
 def test_submitted_twice_is_one_search(connection):

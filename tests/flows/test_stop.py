@@ -229,14 +229,14 @@ def test_wall_clock_ends_a_search_that_can_be_extended(undisturbed, connection):
     assert (document.status, document.stop_reason) == ("finished", "wall_hours reached")
     assert INITIAL <= document.n_structures < STRUCTURES
     assert submit(connection, limited) == "finished"
-    began = document.state.began
+    began = document.states[0].began
 
     assert submit(connection, config(stop={"max_structures": STRUCTURES, "wall_hours": 1})) == "extended"
     work(connection, limited.search_id)
     assert sequence(connection, limited.search_id) == undisturbed
     document = search_document(connection, limited.search_id)
     assert document.stop_reason == "max_structures reached"
-    assert document.state.began == began
+    assert document.states[0].began == began
 
 
 def test_wall_clock_is_looked_at_after_each_structure(undisturbed, connection, monkeypatch):

@@ -45,6 +45,7 @@ REASONS = {
     "no vacant point",
     "only one element drawn",
     "result is the parent",
+    "volume out of the window",
 }
 STACKINGS = {
     "repeat 2": partial(repeated, count=2),
