@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
+from fuse_flows.relax.calculators import make_calculator
 from fuse_flows.relax.result import Outcome, RelaxResult
 from fuse_flows.relax.threads import limit_threads
 from fuse_flows.settings import settings
@@ -46,9 +47,21 @@ def build_relaxer(tier: TierConfig) -> Relaxer:
 
 @cache
 def _build(tier_json: str) -> Relaxer:
-    relaxer = AseRelaxer(TierConfig.model_validate_json(tier_json))
+    relaxer = _relaxer(TierConfig.model_validate_json(tier_json))
     limit_threads(settings().threads)  # now that the libraries of the calculator are loaded
     return relaxer
+
+
+def _relaxer(tier: TierConfig) -> Relaxer:
+    """Return the compiled relaxer for potentials between pairs, ASE for everything else."""
+    from fuse_flows.relax.buckingham import BuckinghamCalculator
+
+    calculator = make_calculator(tier)
+    if isinstance(calculator, BuckinghamCalculator):
+        from fuse_flows.relax.pair_tier import PairRelaxer
+
+        return PairRelaxer(tier, calculator.tables, long_range=calculator.long_range)
+    return AseRelaxer(tier, calculator)
 
 
 def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
@@ -73,7 +86,7 @@ def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
     MissingExtraError
         If its package is not installed.
     """
-    return AseRelaxer(tier.model_copy(update={"max_steps": 0})).relax(structure)
+    return _relaxer(tier.model_copy(update={"max_steps": 0})).relax(structure)
 
 
 def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[RelaxResult]:
