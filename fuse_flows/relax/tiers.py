@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
+from fuse_flows.relax.calculators import make_calculator
 from fuse_flows.relax.result import Outcome, RelaxResult
 from fuse_flows.relax.threads import limit_threads
 from fuse_flows.settings import settings
@@ -52,11 +53,19 @@ def _build(tier_json: str) -> Relaxer:
 
 
 def _relaxer(tier: TierConfig) -> Relaxer:
+    """Return the compiled relaxer for potentials between pairs, GULP, or ASE for everything else."""
     if tier.calculator.lower() == "gulp":
         from fuse_flows.relax.gulp_tier import GulpRelaxer
 
         return GulpRelaxer(tier)
-    return AseRelaxer(tier)
+    from fuse_flows.relax.buckingham import BuckinghamCalculator
+
+    calculator = make_calculator(tier)
+    if isinstance(calculator, BuckinghamCalculator):
+        from fuse_flows.relax.pair_tier import PairRelaxer
+
+        return PairRelaxer(tier, calculator.tables, long_range=calculator.long_range)
+    return AseRelaxer(tier, calculator)
 
 
 def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
