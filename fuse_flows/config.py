@@ -78,8 +78,8 @@ class TierConfig(_Section):
         "the import path of an ASE calculator ('package.module:Class').",
     )
     calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
-    optimizer: Literal["FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field(
-        "BFGSLineSearch", description="Optimiser of ASE."
+    optimizer: Literal["L-BFGS", "FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field(
+        "L-BFGS", description="L-BFGS (positions and strain, compiled; ours), or an optimiser of ASE."
     )
     relax_cell: bool = Field(True, description="Relax the cell along with the positions.")
     fmax: float = Field(0.05, gt=0, description="Converged when no force exceeds this, eV/A.")

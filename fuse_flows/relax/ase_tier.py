@@ -79,6 +79,10 @@ class AseRelaxer:
         self.calculator = make_calculator(tier) if calculator is None else calculator
         self.cutoff = cutoff_of(self.calculator)
         self._version = engine_version(self.calculator)
+        if tier.optimizer == "L-BFGS":
+            from fuse_flows.relax.descent import warm_up
+
+            warm_up()
 
     @property
     def name(self) -> str:
@@ -122,7 +126,34 @@ class AseRelaxer:
         if hasattr(self.calculator, "reset"):
             self.calculator.reset()
         atoms.calc = self.calculator
-        return self._loop(atoms, start)
+        return self._descend(atoms, start) if self.tier.optimizer == "L-BFGS" else self._loop(atoms, start)
+
+    def _descend(self, atoms: Atoms, start: float) -> _End:
+        """Minimise with our own L-BFGS; every call of the engine after the first is a step."""
+        from fuse_flows.relax.cell import CellOptimizable
+        from fuse_flows.relax.descent import Descent, strain_scale
+
+        steps, state = 0, None
+        reference = atoms.cell.array.copy()
+        crystal = CellOptimizable(atoms, relax_cell=self.tier.relax_cell, scale=strain_scale(len(atoms)))
+        descent = Descent(crystal, atoms)
+        while True:
+            try:
+                verdict, last = self._look(crystal, reference)
+                called = crystal.is_computed
+                if last is not None:
+                    accepted = descent.tell(last.numbers.energy, crystal.get_gradient())
+                    state = last if accepted or state is None else state
+                    verdict = None
+                elif state is not None and descent.refuse():  # a step too far is shortened until it is very small
+                    verdict = None
+                if verdict is None and state is not None:
+                    verdict = self._decide(state, steps, time.monotonic() - start)
+            except Exception as error:  # noqa: BLE001 - keeps the last good structure; see relax
+                return _End(self._explain(error, crystal, reference), state, steps)
+            if verdict is not None:
+                return _End(verdict, state, steps)
+            steps += called
 
     def _loop(self, atoms: Atoms, start: float) -> _End:
         """Step until something ends the relaxation."""

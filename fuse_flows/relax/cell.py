@@ -34,7 +34,7 @@ class Numbers(NamedTuple):
 class CellOptimizable(Optimizable):
     """Degrees of freedom of a crystal, as :class:`ase.filters.FrechetCellFilter` has them, without rotations.
 
-    The vector holds the positions in the undeformed cell and n A, with n the number of atoms and A (3, 3) the
+    The vector holds the positions in the undeformed cell and s A, with s a length and A (3, 3) the
     logarithm of the symmetric stretch U that takes the undeformed cell to the present one: cell = cell_0 U. The
     gradient with respect to A is exact (Daleckii-Krein formula on the eigenvectors of A) and costs a tenth of the
     general matrix logarithm, which matters for cheap potentials.
@@ -45,17 +45,24 @@ class CellOptimizable(Optimizable):
         Atoms with a calculator; moved in place.
     relax_cell
         False keeps the cell fixed; the calculator then needs no stress.
+    scale
+        Length s that stands for a strain of one, A; the number of atoms if not given.
     """
 
-    def __init__(self, atoms: Atoms, *, relax_cell: bool = True) -> None:
+    def __init__(self, atoms: Atoms, *, relax_cell: bool = True, scale: float | None = None) -> None:
         self.atoms = atoms
         self.relax_cell = relax_cell
         self._cell = atoms.cell.array.copy()
-        self._scale = float(len(atoms))
+        self._scale = float(len(atoms)) if scale is None else scale
         self._x = np.concatenate([atoms.positions.ravel(), np.zeros(9 if relax_cell else 0)])
         self._values = np.zeros(3)
         self._vectors = np.eye(3)
         self._numbers: Numbers | None = None
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the calculator was asked for the present structure already."""
+        return self._numbers is not None
 
     def numbers(self) -> Numbers:
         """Return energy, forces and stress of the present structure; computed once for each.
