@@ -157,14 +157,18 @@ def test_walkers_that_met_end_together(connection):
 
 @pytest.mark.parametrize("meet_every", [None, 4])
 def test_target_of_one_ends_all(connection, meet_every, undisturbed):
-    step, energy = min((energy, step) for _, step, _, _, energy, *_ in undisturbed if energy is not None)[::-1]
-    assert step > 0
+    lowest = {w: min(row[4] for row in undisturbed if row[0] == w and row[4] is not None) for w in range(WALKERS)}
+    energy = min(lowest.values())
+    assert sorted(lowest.values())[1] > energy + 0.002, "one walker is to reach the target before the others"
     walkers = {"number": WALKERS, "meet_every": meet_every, "exchange": meet_every is not None, "temperature_ratio": 3}
-    search = config(walkers=walkers, stop={"max_structures": 300, "target_energy": energy + 0.01})
+    search = config(walkers=walkers, stop={"max_structures": 300, "target_energy": energy + 0.001})
     found = run(connection, search)
     document = search_document(connection, search.search_id)
     assert (document.status, document.stop_reason) == ("finished", "target_energy reached")
     assert len(found) < 300
+    assert sum(state.stop_reason == "target_energy reached" for state in document.states) >= 1
+    reasons = {state.stop_reason for state in document.states}
+    assert reasons <= {"target_energy reached", "target_energy reached by another walker", None}
 
 
 def test_unique_results_are_unique_over_walkers(connection):
