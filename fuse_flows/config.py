@@ -74,7 +74,7 @@ class TierConfig(_Section):
 
     calculator: str = Field(
         "chgnet",
-        description="chgnet, emt, lj, buckingham, gulp, any force field of atomate2 (such as MACE-MP-0) or "
+        description="spp, chgnet, emt, lj, buckingham, gulp, any force field of atomate2 (such as MACE-MP-0) or "
         "the import path of an ASE calculator ('package.module:Class').",
     )
     calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
@@ -338,13 +338,22 @@ class SearchConfig(_Section):
     acceptance: AcceptanceConfig = AcceptanceConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()
     stop: StopConfig = StopConfig()
-    tiers: tuple[TierConfig, ...] = Field((TierConfig(),), min_length=1, description="Tiers of relaxation, in order.")
+    tiers: tuple[TierConfig, ...] = Field(
+        (TierConfig(),), min_length=1, description="Tiers of relaxation, in order; a name stands for a tier."
+    )
     execution: ExecutionConfig = ExecutionConfig()
 
     @field_validator("formula")
     @classmethod
     def _formula_is_reduced(cls, formula: str) -> str:
         return "".join(f"{el}{n if n > 1 else ''}" for el, n in parse_formula(formula).items())
+
+    @field_validator("tiers", mode="before")
+    @classmethod
+    def _tiers_by_name(cls, tiers: Any) -> Any:
+        if not isinstance(tiers, list | tuple):
+            return tiers
+        return [{"calculator": tier} if isinstance(tier, str) else tier for tier in tiers]
 
     @field_validator("walkers", mode="before")
     @classmethod
@@ -398,6 +407,9 @@ class SearchConfig(_Section):
         The section ``reinforce`` counts only where it is in force.
         """
         identity = self.model_dump(mode="json", exclude={"stop", "execution", "pool", "walkers"})
+        for tier in identity["tiers"]:  # of a library with a digest the content counts, not its folder
+            if "digest" in tier["calculator_kwargs"]:
+                tier["calculator_kwargs"].pop("library", None)
         if self.walkers.number > 1:
             identity["walkers"] = self.walkers.model_dump(mode="json")
         if self.move_policy != "reinforce":

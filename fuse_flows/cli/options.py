@@ -25,6 +25,11 @@ Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
     str | None, typer.Option(help="chgnet, emt, lj, buckingham, gulp, a force field of atomate2, or an import path.")
 ]
+Tiers = Annotated[str | None, typer.Option(help="Calculators of several tiers, cheapest first: spp,chgnet.")]
+SppLibrary = Annotated[
+    Path | None,
+    typer.Option(help="Statistical proxy potentials of your own: .npz, a GULP .lib or a folder of A-B.POT files."),
+]
 Structures = Annotated[
     Path | None, typer.Option(help="Folder of CIF, POSCAR or extended XYZ files to begin with and to draw from.")
 ]
@@ -47,6 +52,8 @@ def search_config(
     structures: Path | None = None,
     wall_hours: float | None = None,
     walkers: int | None = None,
+    tiers: str | None = None,
+    spp_library: Path | None = None,
 ) -> SearchConfig:
     """Put the options over the configuration file and check that the calculators can run.
 
@@ -58,7 +65,8 @@ def search_config(
         Formula of the search.
     config
         Configuration file.
-    max_structures, initial_structures, max_atoms, seed, calculator, label, structures, wall_hours, walkers
+    max_structures, initial_structures, max_atoms, seed, calculator, label, structures, wall_hours, walkers, tiers, \
+    spp_library
         Options; None where not given.
 
     Returns
@@ -72,24 +80,43 @@ def search_config(
         Naming the field and the fix.
     """
     from fuse_flows.config import GeneratorConfig, load_config
+    from fuse_flows.errors import ConfigError
     from fuse_flows.relax.calculators import check_calculator
+    from fuse_flows.relax.spp_tier import with_library_digests
 
     overrides: dict[str, Any] = {"formula": formula, "max_atoms": max_atoms, "seed": seed, "label": label}
     if structures is not None:
         overrides["pool"] = {"structures": str(structures)}
     if walkers is not None:
         overrides["walkers"] = {"number": walkers}
-    if calculator is not None:
-        overrides["tiers"] = [{"calculator": calculator}]
+    if calculator is not None and tiers is not None:
+        raise ConfigError("tiers", "cannot be given together with --calculator; name all tiers in --tiers")
+    if calculator is not None or tiers is not None:
+        overrides["tiers"] = [{"calculator": name.strip()} for name in (tiers or calculator or "").split(",")]
     overrides["stop"] = stop_limits(max_structures, wall_hours)
     if max_structures is not None and config is None and initial_structures is None:
         initial_structures = min(GeneratorConfig().initial_structures, max(1, max_structures // (2 * (walkers or 1))))
     if initial_structures is not None:
         overrides["generator"] = {"initial_structures": initial_structures}
-    search = load_config(config, **overrides)
+    search = with_library_digests(_with_library(load_config(config, **overrides), spp_library))
     for tier in search.tiers:
         check_calculator(tier, list(search.counts))
     return search
+
+
+def _with_library(search: SearchConfig, library: Path | None) -> SearchConfig:
+    """Give all tiers with statistical proxy potentials a library of the user's own."""
+    from fuse_flows.errors import ConfigError
+
+    if library is None:
+        return search
+    tiers = [tier.model_dump() for tier in search.tiers]
+    of_spp = [tier for tier in tiers if tier["calculator"].lower() == "spp"]
+    if not of_spp:
+        raise ConfigError("spp_library", "is given, but no tier uses it; add spp to --tiers")
+    for tier in of_spp:
+        tier["calculator_kwargs"] |= {"library": str(library)}
+    return search.model_copy(update={"tiers": tuple(type(search.tiers[0])(**tier) for tier in tiers)})
 
 
 def stop_limits(max_structures: int | None, wall_hours: float | None) -> dict[str, Any]:

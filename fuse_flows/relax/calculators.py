@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError, MissingExtraError
+from fuse_flows.relax.spp_tier import SPP, spp_options, spp_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,6 +103,9 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
 
         check_gulp(tier, elements)
         return
+    if kind == SPP:
+        spp_tables(spp_options(tier), elements)
+        return
     if kind == "chgnet":
         _check_chgnet_kwargs(tier.calculator_kwargs)
     elif kind in _OWN:
@@ -136,9 +140,9 @@ def engines() -> dict[str, str]:
         installed are left out.
     """
     states = {}
-    for name in (*_OWN, _GULP, *_MLFF_PACKAGES):
+    for name in (*_OWN, SPP, _GULP, *_MLFF_PACKAGES):
         try:
-            _check_installed(name if name in {*_OWN, _GULP} else f"mlff:{name}", name)
+            _check_installed(name if name in {*_OWN, SPP, _GULP} else f"mlff:{name}", name)
         except MissingExtraError as error:
             states[name] = str(error)
         except ConfigError as error:
@@ -222,7 +226,7 @@ def _mlff_names() -> dict[str, str]:
 def _kind(name: str) -> str:
     """One of ours, ``mlff:<name in the enum>`` or ``path:<module>:<attribute>``."""
     bare = name.removeprefix("MLFF.")
-    if bare.lower() in {*_OWN, _GULP}:
+    if bare.lower() in {*_OWN, SPP, _GULP}:
         return bare.lower()
     mlff = _mlff_names()
     if bare in mlff:
@@ -230,7 +234,7 @@ def _kind(name: str) -> str:
     module, separator, attribute = bare.rpartition(":" if ":" in bare else ".")
     if separator and module and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return f"path:{module}:{attribute}"
-    known = ", ".join([*_OWN, _GULP, *sorted(mlff, key=str.lower)])
+    known = ", ".join([*_OWN, SPP, _GULP, *sorted(mlff, key=str.lower)])
     msg = f"{name!r} is unknown; use one of {known}, or an import path such as package.module:Class"
     raise ConfigError(_FIELD, msg)
 

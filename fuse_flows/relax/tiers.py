@@ -9,6 +9,7 @@ from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
 from fuse_flows.relax.calculators import make_calculator
 from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax.spp_tier import SPP, build_spp_relaxer
 from fuse_flows.relax.threads import limit_threads
 from fuse_flows.settings import settings
 
@@ -58,6 +59,8 @@ def _relaxer(tier: TierConfig) -> Relaxer:
         from fuse_flows.relax.gulp_tier import GulpRelaxer
 
         return GulpRelaxer(tier)
+    if tier.calculator.lower() == SPP:
+        return build_spp_relaxer(tier)
     from fuse_flows.relax.buckingham import BuckinghamCalculator
 
     calculator = make_calculator(tier)
