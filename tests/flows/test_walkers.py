@@ -1,4 +1,4 @@
-"""Several walkers with learnt moves, and several proposals per step: the same search however its jobs are cut and whoever runs them."""
+"""Walkers with learnt moves, and several proposals per step: the same search however its jobs are cut and shared out."""
 
 import os
 import signal
