@@ -20,7 +20,7 @@ from fuse_flows.structures.assembly import random_structure
 from fuse_flows.structures.blocks import BlockStructure
 from fuse_flows.structures.composition import FormulaUnit
 from fuse_flows.structures.radii import module_edge
-from fuse_flows.structures.symmetry import choose_cell
+from fuse_flows.structures.symmetry import choose_cell, unsheared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,7 +147,8 @@ def _propose_one(
         return _fresh_proposal(config, walker, step, index, draw=fresh.draw, samples=state.volumes)
     draw = streams(config.seed, walker, step, index)
     context = move_context(config, state.volumes)
-    parent = BlockStructure.from_structure(Structure.from_dict(state.current_structure), edge=context.edge)
+    current = unsheared(Structure.from_dict(state.current_structure))
+    parent = BlockStructure.from_structure(current, edge=context.edge)
     move, chance, moved, failures = _first_possible_move(parent, context, state, draw.propose, fresh, visited=visited)
     chosen = None if moved is None else choose_cell(moved.to_structure(), config.symmetry, config.max_atoms)
     return Proposal(

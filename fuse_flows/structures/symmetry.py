@@ -6,6 +6,7 @@ flat nor oblique are cut into better sub-modules. What cannot be standardised st
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from fuse_flows.config import SymmetryConfig
+
+_SHEARED = 10.0
+"""Product of the edges over the volume: 1 for right angles, 3.7 for the most oblique
+rhombohedron that is assembled."""
 
 _MAX_DENSITY_CHANGE = 0.05
 """A standard cell that is denser or less dense by more than this share is another crystal."""
@@ -72,6 +77,33 @@ def choose_cell(structure: Structure, settings: SymmetryConfig, max_atoms: int) 
         found, note = _niggli_reduced(found)
         notes.append(note)
     return ChosenCell(structure if found is cell else _to_structure(found), ", ".join(notes))
+
+
+def unsheared(structure: Structure) -> Structure:
+    """Return the same crystal in a cell of short edges if relaxation has sheared its cell beyond use.
+
+    A soft crystal may slide along its planes until the edges of the cell are many times longer than the cell is wide;
+    sub-modules of such a cell are splinters, and a grid over it is millions of points.
+
+    Parameters
+    ----------
+    structure
+        Ordered structure.
+
+    Returns
+    -------
+    Structure
+        The structure itself, unless the product of its edges exceeds its volume by more than a factor of ten; then
+        with the edges that the LLL algorithm finds for the same lattice.
+    """
+    from pymatgen.core import Structure
+
+    lattice = structure.lattice
+    if math.prod(lattice.abc) <= _SHEARED * lattice.volume:
+        return structure
+    reduced = lattice.get_lll_reduced_lattice()
+    coords = reduced.get_fractional_coords(structure.cart_coords)
+    return Structure(reduced, structure.species, coords, to_unit_cell=True)
 
 
 def _standardised(cell: _Cell, settings: SymmetryConfig, max_atoms: int) -> tuple[_Cell, str]:

@@ -9,6 +9,7 @@ from fuse_flows.search.judge import Evaluation, start
 from fuse_flows.search.propose import propose as propose_step
 from fuse_flows.search.propose import propose_initial, rattled
 from fuse_flows.search.visited import Minimum, VisitedMinima
+from fuse_flows.structures.symmetry import unsheared
 
 ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
@@ -181,3 +182,22 @@ def test_redraws_are_bounded(redraws):
     proposal = propose(state, search, visited=everything)
     assert proposal.structure is not None
     assert proposal.failures == ((MoveName.DOUBLE_CELL, "visited minimum"),) * redraws
+
+
+@pytest.mark.parametrize("name", list(MoveName))
+def test_cell_that_was_sheared_beyond_use_is_taken_in_short_edges(name):
+    sheared = Structure(
+        Lattice([[1, 0, 0], [40, 1, 0], [900, -70, 1]] @ ROCKSALT.lattice.matrix),
+        ROCKSALT.species,
+        ROCKSALT.frac_coords @ np.linalg.inv([[1, 0, 0], [40, 1, 0], [900, -70, 1]]),
+    )
+    search = config(moves={"weights": {name: 1}}, rattle=0)
+    proposal = propose(state_at(sheared, search), search)
+    assert proposal.reason or proposal.structure.volume < 1000
+    if proposal.structure is not None:
+        assert max(proposal.structure.lattice.abc) < 100
+
+
+def test_oblique_cells_that_can_be_used_stay():
+    oblique = Structure(Lattice.from_parameters(4, 5, 6, 35, 60, 60), ["Mg", "O"], [[0, 0, 0], [0.5] * 3])
+    assert unsheared(oblique) is oblique
