@@ -1,4 +1,4 @@
-"""Walkers with learnt moves, and several proposals per step: the same search however its jobs are cut and shared out."""
+"""Walkers with learnt moves, and several proposals per step: one search, however its jobs are cut and shared out."""
 
 import os
 import signal
