@@ -13,6 +13,7 @@ FLOORS = (
     ("errors", "settings"),
     ("config",),
     ("structures",),
+    ("potentials",),
     ("generators",),
     ("moves",),
     ("search",),
@@ -25,7 +26,7 @@ FLOORS = (
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-PURE = ("structures", "generators", "moves", "search")
+PURE = ("structures", "potentials", "generators", "moves", "search")
 FOREIGN = {"jobflow", "fireworks", "torch", "tensorflow", "pymongo", "maggma", "atomate2", "chgnet"}
 
 

@@ -1,0 +1,1 @@
+"""Pair potentials: tables, the compiled sum over all images within the cut-off, and an ASE calculator."""
