@@ -75,8 +75,8 @@ def evaluate(tables: PairTables, symbols: Iterable[str], cell: ArrayLike, positi
     from fuse_flows.potentials.kernels import COLLAPSED, determinant, pair_list, pair_sum
 
     kinds = tables.kinds(symbols)
-    lattice = np.ascontiguousarray(cell, dtype=np.float64)
-    coords = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
+    lattice = np.array(cell, dtype=np.float64, order="C")  # a view that must not be written to is compiled anew
+    coords = np.array(positions, dtype=np.float64, order="C").reshape(-1, 3)
     if lattice.shape != (3, 3) or len(coords) != kinds.size or not kinds.size:
         raise GeometryError(f"{kinds.size} elements need a cell (3, 3) and as many positions, not {coords.shape}")
     if not (np.isfinite(lattice).all() and np.isfinite(coords).all()):

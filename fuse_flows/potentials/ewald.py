@@ -112,7 +112,7 @@ def reciprocal_sum(cell: Array, positions: Array, charges: Array, alpha: float, 
     for axis in range(3):
         length = math.sqrt(cell[axis, 0] ** 2 + cell[axis, 1] ** 2 + cell[axis, 2] ** 2)
         most[axis] = int(k_max * length / (2.0 * math.pi))
-    waves = np.empty((3, most.max() + 1, n, 2))
+    waves = np.empty((3, max(most[0], most[1], most[2]) + 1, n, 2))
     for i in range(n):
         for axis in range(3):
             phase = positions[i, 0] * inv[0, axis] + positions[i, 1] * inv[1, axis] + positions[i, 2] * inv[2, axis]

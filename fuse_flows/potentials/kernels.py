@@ -36,7 +36,7 @@ FINE = 0
 COLLAPSED = 1
 
 
-@compiled()
+@compiled(inner=True)
 def inverse(cell: Array) -> Array:
     """Return the inverse of a (3, 3) matrix; not finite for a singular one."""
     inv = np.empty((3, 3))
@@ -63,13 +63,14 @@ def determinant(cell: Array) -> float:
     )
 
 
-@compiled()
+@compiled(inner=True)
 def _triangle(cell: Array) -> Array:
     """Return the cell in its own frame, shape (3, 3): a along x, b in the xy plane."""
     low = np.zeros((3, 3))
     axes = np.empty((3, 3))
-    axes[:] = cell
     for k in range(3):
+        for x in range(3):
+            axes[k, x] = cell[k, x]
         for m in range(k):
             low[k, m] = cell[k, 0] * axes[m, 0] + cell[k, 1] * axes[m, 1] + cell[k, 2] * axes[m, 2]
             for x in range(3):
@@ -123,7 +124,7 @@ def pair_list(cell: Array, positions: Array, reach: float) -> tuple[int, Block, 
     if not (size < MOST_VECTORS and guess < MOST_PAIRS * n):
         return COLLAPSED, np.zeros((0, 4), np.int64), np.zeros(0, np.uint32), np.zeros((0, 3))
     n_b, n_c = 2 * most[1] + 1, 2 * most[2] + 1
-    number = np.full(int(size), -1, np.int32)
+    number = np.zeros(int(size), np.int32)  # of a lattice vector, plus one; 0: not met yet
     vectors = np.empty((256, 3))
     n_vectors = 0
     blocks = np.empty((n * (n + 1) // 2, 4), np.int64)
@@ -154,19 +155,22 @@ def pair_list(cell: Array, positions: Array, reach: float) -> tuple[int, Block, 
                     a_last = math.floor(width - centre)
                     if n_picks + a_last - a_first + 1 > picks.size:
                         longer = np.empty(2 * picks.size + a_last - a_first + 1, np.uint32)
-                        longer[: picks.size] = picks
+                        for p in range(n_picks):
+                            longer[p] = picks[p]
                         picks = longer
                     for a in range(a_first, a_last + 1):
                         cellno = ((a + most[0]) * n_b + b + most[1]) * n_c + c + most[2]
-                        if number[cellno] < 0:
+                        if number[cellno] == 0:
                             if n_vectors == vectors.shape[0]:
                                 more = np.empty((2 * n_vectors, 3))
-                                more[:n_vectors] = vectors
+                                for p in range(n_vectors):
+                                    for x in range(3):
+                                        more[p, x] = vectors[p, x]
                                 vectors = more
                             vectors[n_vectors, 0], vectors[n_vectors, 1], vectors[n_vectors, 2] = a, b, c
-                            number[cellno] = n_vectors
                             n_vectors += 1
-                        picks[n_picks] = number[cellno]
+                            number[cellno] = n_vectors
+                        picks[n_picks] = number[cellno] - 1
                         n_picks += 1
             if n_picks > begin:
                 blocks[n_blocks, 0], blocks[n_blocks, 1] = i, j
@@ -315,14 +319,13 @@ def list_is_stale(
     return not 2.0 * math.sqrt(furthest) < room
 
 
-@compiled()
+@compiled(inner=True)
 def count_isolated(blocks: Block, n: int) -> int:
     """Count the atoms that are in no pair of a list; images of the atom itself are pairs."""
-    seen = np.zeros(n, np.bool_)
-    for b in range(blocks.shape[0]):
-        seen[blocks[b, 0]] = True
-        seen[blocks[b, 1]] = True
+    seen = np.zeros(n, np.int64)
     alone = n
-    for i in range(n):
-        alone -= seen[i]
+    for b in range(blocks.shape[0]):
+        for side in range(2):
+            alone -= 1 - seen[blocks[b, side]]
+            seen[blocks[b, side]] = 1
     return alone

@@ -23,18 +23,60 @@ at forces alone, so a driver ends by its own count of calls. ``with_guess`` adds
 :mod:`fuse_flows.relax.springs` has one for crystals. Nothing is random and every sum is taken in a fixed order: the
 same input gives the same output to the last bit.
 
-L-BFGS: Liu and Nocedal, Math. Program. 45, 503 (1989). FIRE: Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006).
+Liu and Nocedal, Math. Program. 45, 503 (1989). The functions of the memory are in :mod:`fuse_flows.relax.memory`, FIRE
+is in :mod:`fuse_flows.relax.fire`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import TYPE_CHECKING
 
-import numba
-import numpy as np
+from fuse_flows.potentials.compiling import compiled
+from fuse_flows.relax.fire import dot, fire_step, longest_row, start_fire
+from fuse_flows.relax.memory import (
+    CAP,
+    DIRECTION,
+    ENERGY,
+    FAILURES,
+    FIRE,
+    FRACTION,
+    GRADIENT,
+    MEMORY,
+    NEXT,
+    NOISE,
+    POINT,
+    PRODUCTS,
+    RADIUS,
+    SLOPE,
+    STARTED,
+    STEPS,
+    STIFFNESS,
+    STORED,
+    TRIAL,
+    Memory,
+    energy_of,
+    new_memory,
+    start,
+    with_guess,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import numpy as np
+
+__all__ = [
+    "ACCEPTED",
+    "MEMORY",
+    "SHORTENED",
+    "STUCK",
+    "Memory",
+    "energy_of",
+    "new_memory",
+    "refuse",
+    "start",
+    "tell",
+    "with_guess",
+]
 
 ACCEPTED = 0
 """The trial point is the new point."""
@@ -43,192 +85,14 @@ SHORTENED = 1
 STUCK = 2
 """Even the shortest steps were refused."""
 
-MEMORY = 30
-"""Steps that L-BFGS remembers."""
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function with numba, with a cache on disk where one can be written.
-
-    Parameters
-    ----------
-    function
-        A function in numba's subset of Python.
-
-    Returns
-    -------
-    numba.core.dispatcher.Dispatcher
-        The same function, compiled when it is first called.
-
-    Notes
-    -----
-    numba notices a change of the file a function stands in, not of those it calls into: who edits a compiled function
-    that other modules call removes their caches (``*.nbi``, ``*.nbc`` in ``__pycache__``).
-    """
-    try:
-        return numba.njit(cache=True, error_model="numpy")(function)
-    except RuntimeError:  # neither the installation nor the home directory can be written to
-        return numba.njit(error_model="numpy")(function)
-
-
-class Memory(NamedTuple):
-    """What the optimiser remembers; arrays only, changed in place, fit for compiled code.
-
-    Parameters
-    ----------
-    trial
-        (n,) point at which numbers are wanted next.
-    point, gradient
-        (n,) last accepted point and the gradient there.
-    direction
-        (n,) full step from ``point``; the velocity once FIRE has taken over.
-    steps, changes
-        (m, n) steps and changes of the gradient, a ring of the last ones.
-    products
-        (m,) their scalar products.
-    inverse
-        (n, n) guess of the inverse Hessian up to a factor, symmetric and positive; (0, n) stands for the unit matrix. A
-        driver may write to it between calls.
-    numbers
-        See the ``_ENERGY``... indices.
-    counts
-        See the ``_STORED``... indices.
-    """
-
-    trial: np.ndarray
-    point: np.ndarray
-    gradient: np.ndarray
-    direction: np.ndarray
-    steps: np.ndarray
-    changes: np.ndarray
-    products: np.ndarray
-    inverse: np.ndarray
-    numbers: np.ndarray
-    counts: np.ndarray
-
-
-# Indices of Memory.numbers. Energies in the driver's unit (eV), lengths in that of its vector (A).
-_ENERGY = 0  # at the accepted point
-_SLOPE = 1  # gradient times direction there
-_FRACTION = 2  # of the direction that leads to the trial point
-_RADIUS = 3  # longest row of the next step; shrinks after failures and grows again
-_CAP = 4  # upper limit of the radius
-_NOISE = 5  # energies that differ by less are equal
-_STIFFNESS = 6  # curvature assumed at the start
-_TIME_STEP = 7  # of FIRE
-_MIXING = 8  # of FIRE
-_N_NUMBERS = 9
-
-# Indices of Memory.counts.
-_STORED = 0  # steps remembered
-_NEXT = 1  # slot of the next one
-_FAILURES = 2  # trial points in a row that were no good
-_STARTED = 3  # 0 before the first numbers
-_FIRE = 4  # 1 once FIRE has taken over
-_DOWNHILL = 5  # steps of FIRE in a row that went downhill
-_N_COUNTS = 6
-
 _SMALLEST = 2e-3
 """Radius (A) below which refused steps are given up."""
 _MAX_FAILURES = 8
 """Failures in a row after which the energies are not believed any more."""
 _ARMIJO = 1e-4
-_FIRST_TIME_STEP, _LONGEST_TIME_STEP, _FIRST_MIXING = 0.05, 0.5, 0.1
 
 
-@compiled
-def new_memory(n: int, m: int, cap: float, noise: float, stiffness: float) -> Memory:
-    """Allocate the memory of one minimisation.
-
-    Parameters
-    ----------
-    n
-        Length of the vector, a multiple of three.
-    m
-        Steps to remember, such as :data:`MEMORY`.
-    cap
-        Longest row of three of any step, A.
-    noise
-        Energies that differ by less are taken for equal, eV; the engine's rounding error.
-    stiffness
-        Curvature assumed for the first step, eV/A^2.
-
-    Returns
-    -------
-    Memory
-        To be passed to :func:`start`.
-    """
-    numbers = np.zeros(_N_NUMBERS)
-    numbers[_CAP] = cap
-    numbers[_RADIUS] = cap
-    numbers[_NOISE] = noise
-    numbers[_STIFFNESS] = stiffness
-    return Memory(
-        np.zeros(n),
-        np.zeros(n),
-        np.zeros(n),
-        np.zeros(n),
-        np.zeros((m, n)),
-        np.zeros((m, n)),
-        np.zeros(m),
-        np.zeros((0, n)),
-        numbers,
-        np.zeros(_N_COUNTS, dtype=np.int64),
-    )
-
-
-@compiled
-def with_guess(memory: Memory) -> Memory:
-    """Return the memory with room for a guess of the inverse Hessian, the unit matrix to begin with.
-
-    Parameters
-    ----------
-    memory
-        A memory without one; the other arrays are shared.
-
-    Returns
-    -------
-    Memory
-        Whose ``inverse`` (n, n) may be written to between calls.
-    """
-    return Memory(
-        memory.trial,
-        memory.point,
-        memory.gradient,
-        memory.direction,
-        memory.steps,
-        memory.changes,
-        memory.products,
-        np.eye(memory.trial.size),
-        memory.numbers,
-        memory.counts,
-    )
-
-
-@compiled
-def start(memory: Memory, x: np.ndarray) -> None:
-    """Begin at a point; its numbers are wanted first and are accepted whatever they are.
-
-    Parameters
-    ----------
-    memory
-        A new memory, or an old one whose settings are kept while the rest is forgotten.
-    x
-        (n,) first point.
-    """
-    memory.trial[:] = x
-    memory.point[:] = x
-    memory.counts[:] = 0
-    memory.numbers[_RADIUS] = memory.numbers[_CAP]
-
-
-@compiled
-def energy_of(memory: Memory) -> float:
-    """Return the energy of the accepted point."""
-    return memory.numbers[_ENERGY]
-
-
-@compiled
+@compiled()
 def tell(memory: Memory, energy: float, gradient: np.ndarray) -> int:
     """Take the numbers of the trial point and make up the next trial point.
 
@@ -244,42 +108,37 @@ def tell(memory: Memory, energy: float, gradient: np.ndarray) -> int:
     int
         ``ACCEPTED`` or ``SHORTENED``.
     """
-    counts, numbers = memory.counts, memory.numbers
-    if counts[_FIRE] == 1:
-        _accept(memory, energy, gradient)
-        _fire_step(memory)
-        return ACCEPTED
-    if counts[_STARTED] == 0:
-        counts[_STARTED] = 1
-        _accept(memory, energy, gradient)
-        _newton_step(memory)
-        return ACCEPTED
-    rise = energy - numbers[_ENERGY]
-    promised = numbers[_FRACTION] * numbers[_SLOPE]
-    curved = _remember(memory, gradient)
-    if rise <= _ARMIJO * promised + numbers[_NOISE]:
-        counts[_FAILURES] = 0
-        if rise <= 0.25 * promised:
-            numbers[_RADIUS] = min(2.0 * numbers[_RADIUS], numbers[_CAP])
-        _accept(memory, energy, gradient)
-        _newton_step(memory)
-        return ACCEPTED
-    counts[_FAILURES] += 1
-    if counts[_FAILURES] >= _MAX_FAILURES:
-        _forget(memory)
-        counts[_FIRE] = 1
-        numbers[_TIME_STEP], numbers[_MIXING] = _FIRST_TIME_STEP, _FIRST_MIXING
-        memory.direction[:] = 0.0
-        _fire_step(memory)
-    elif curved:  # the failure itself tells where the function is stiff: a new direction rather than a shorter one
-        numbers[_RADIUS] = 0.5 * _longest_row(memory.direction) * numbers[_FRACTION]
-        _newton_step(memory)
+    rows, inverse, numbers = memory
+    rise = energy - numbers[ENERGY]
+    promised = numbers[FRACTION] * numbers[SLOPE]
+    believed = numbers[FIRE] == 0.0 and numbers[STARTED] == 1.0
+    curved = _remember(rows, numbers, gradient) if believed else False
+    if not believed or rise <= _ARMIJO * promised + numbers[NOISE]:
+        if believed and rise <= 0.25 * promised:
+            numbers[RADIUS] = min(2.0 * numbers[RADIUS], numbers[CAP])
+        numbers[STARTED], numbers[FAILURES] = 1.0, 0.0
+        numbers[ENERGY] = energy
+        for k in range(rows.shape[1]):
+            rows[POINT, k] = rows[TRIAL, k]
+            rows[GRADIENT, k] = gradient[k]
+        answer, turn = ACCEPTED, True
     else:
-        _shorten(memory, _interpolate(memory, rise))
-    return SHORTENED
+        numbers[FAILURES] += 1.0
+        if numbers[FAILURES] >= _MAX_FAILURES:
+            start_fire(rows, numbers)
+        elif curved:  # the failure itself tells where the function is stiff: a new direction rather than a shorter one
+            numbers[RADIUS] = 0.5 * longest_row(rows, DIRECTION) * numbers[FRACTION]
+        answer, turn = SHORTENED, curved
+    if numbers[FIRE] == 1.0:
+        fire_step(rows, numbers)
+    elif turn:
+        _newton_step(rows, inverse, numbers)
+    else:
+        _shorten(rows, numbers, _interpolate(numbers, rise))
+    return answer
 
 
-@compiled
+@compiled()
 def refuse(memory: Memory) -> int:
     """Discard the trial point without numbers, because its geometry is bad, and make up a shorter step.
 
@@ -294,166 +153,132 @@ def refuse(memory: Memory) -> int:
         ``SHORTENED``, or ``STUCK`` if the step was so short already that the structure itself is to blame, and for
         the first point of all.
     """
-    counts = memory.counts
-    if counts[_STARTED] == 0:
+    rows, _, numbers = memory
+    if numbers[STARTED] == 0.0:
         return STUCK
     length = 0.0
-    for i in range(0, memory.trial.size, 3):
-        length = max(length, _norm_of_row(memory.trial[i : i + 3] - memory.point[i : i + 3]))
+    for k in range(0, rows.shape[1], 3):
+        norm2 = 0.0
+        for c in range(k, k + 3):
+            norm2 += (rows[TRIAL, c] - rows[POINT, c]) ** 2
+        length = max(length, math.sqrt(norm2))
     if length < _SMALLEST:
         return STUCK
-    if counts[_FIRE] == 1:
-        memory.trial[:] = memory.point + 0.4 * (memory.trial - memory.point)
-        memory.direction[:] = 0.0
+    if numbers[FIRE] == 1.0:
+        for k in range(rows.shape[1]):
+            rows[TRIAL, k] = rows[POINT, k] + 0.4 * (rows[TRIAL, k] - rows[POINT, k])
+            rows[DIRECTION, k] = 0.0
     else:
-        memory.numbers[_RADIUS] = 0.5 * length
-        _shorten(memory, 0.4)
+        numbers[RADIUS] = 0.5 * length
+        _shorten(rows, numbers, 0.4)
     return SHORTENED
 
 
-@compiled
-def _dot(a: np.ndarray, b: np.ndarray) -> float:
-    total = 0.0
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
-
-
-@compiled
-def _norm_of_row(row: np.ndarray) -> float:
-    return np.sqrt(row[0] * row[0] + row[1] * row[1] + row[2] * row[2])
-
-
-@compiled
-def _longest_row(x: np.ndarray) -> float:
-    longest = 0.0
-    for i in range(0, x.size, 3):
-        longest = max(longest, _norm_of_row(x[i : i + 3]))
-    return longest
-
-
-@compiled
-def _accept(memory: Memory, energy: float, gradient: np.ndarray) -> None:
-    memory.numbers[_ENERGY] = energy
-    memory.point[:] = memory.trial
-    memory.gradient[:] = gradient
-
-
-@compiled
-def _forget(memory: Memory) -> None:
-    memory.counts[_STORED] = 0
-    memory.counts[_NEXT] = 0
-
-
-@compiled
-def _remember(memory: Memory, gradient: np.ndarray) -> bool:
+@compiled(inner=True)
+def _remember(rows: np.ndarray, numbers: np.ndarray, gradient: np.ndarray) -> bool:
     """Keep the step to the trial point if the function curves upwards along it."""
-    counts = memory.counts
-    slot = counts[_NEXT]
-    step, change = memory.trial - memory.point, gradient - memory.gradient
-    product = _dot(step, change)
-    if not product > 1e-8 * np.sqrt(_dot(step, step) * _dot(change, change)):
+    size = (rows.shape[0] - STEPS) // 2
+    slot = int(numbers[NEXT])
+    product, step2, change2 = 0.0, 0.0, 0.0
+    for k in range(rows.shape[1]):
+        step, change = rows[TRIAL, k] - rows[POINT, k], gradient[k] - rows[GRADIENT, k]
+        product += step * change
+        step2 += step * step
+        change2 += change * change
+    if not product > 1e-8 * math.sqrt(step2 * change2):
         return False
-    memory.steps[slot], memory.changes[slot], memory.products[slot] = step, change, product
-    counts[_NEXT] = (slot + 1) % memory.products.size
-    counts[_STORED] = min(counts[_STORED] + 1, memory.products.size)
+    for k in range(rows.shape[1]):
+        rows[STEPS + slot, k] = rows[TRIAL, k] - rows[POINT, k]
+        rows[STEPS + size + slot, k] = gradient[k] - rows[GRADIENT, k]
+    numbers[PRODUCTS + slot] = product
+    numbers[NEXT] = (slot + 1) % size
+    numbers[STORED] = min(int(numbers[STORED]) + 1, size)
     return True
 
 
-@compiled
-def _newton_step(memory: Memory) -> None:
+@compiled(inner=True)
+def _newton_step(rows: np.ndarray, inverse: np.ndarray, numbers: np.ndarray) -> None:
     """Point the direction downhill by the two-loop recursion, at most one radius long, and try all of it."""
-    _recursion(memory)
-    slope = _dot(memory.direction, memory.gradient)
-    if not slope < 0.0:
-        _forget(memory)
-        _recursion(memory)
-        slope = _dot(memory.direction, memory.gradient)
-    longest = _longest_row(memory.direction)
-    if longest > memory.numbers[_RADIUS]:
-        factor = memory.numbers[_RADIUS] / longest
-        memory.direction[:] = factor * memory.direction
-        slope *= factor
-    memory.numbers[_SLOPE] = slope
-    memory.numbers[_FRACTION] = 1.0
-    memory.trial[:] = memory.point + memory.direction
+    slope = 0.0
+    for _ in range(2):
+        _recursion(rows, inverse, numbers)
+        slope = dot(rows, DIRECTION, GRADIENT)
+        if slope < 0.0:
+            break
+        numbers[STORED] = numbers[NEXT] = 0.0  # forget
+    longest = longest_row(rows, DIRECTION)
+    factor = numbers[RADIUS] / longest if longest > numbers[RADIUS] else 1.0
+    numbers[SLOPE] = slope * factor
+    numbers[FRACTION] = 1.0
+    for k in range(rows.shape[1]):
+        rows[DIRECTION, k] *= factor
+        rows[TRIAL, k] = rows[POINT, k] + rows[DIRECTION, k]
 
 
-@compiled
-def _recursion(memory: Memory) -> None:
-    stored, size = memory.counts[_STORED], memory.products.size
-    weights = np.zeros(size)
-    q = memory.direction
-    q[:] = -memory.gradient
-    slot = memory.counts[_NEXT]
+@compiled(inner=True)
+def _recursion(rows: np.ndarray, inverse: np.ndarray, numbers: np.ndarray) -> None:
+    size, n = (rows.shape[0] - STEPS) // 2, rows.shape[1]
+    stored, slot = int(numbers[STORED]), int(numbers[NEXT])
+    changes, weights = STEPS + size, PRODUCTS + size
+    for k in range(n):
+        rows[DIRECTION, k] = -rows[GRADIENT, k]
     for _ in range(stored):
-        slot = (slot - 1) % size
-        weights[slot] = _dot(memory.steps[slot], q) / memory.products[slot]
-        q -= weights[slot] * memory.changes[slot]
-    _apply_inverse(memory, q)
+        slot = slot - 1 if slot > 0 else size - 1
+        weight = dot(rows, STEPS + slot, DIRECTION) / numbers[PRODUCTS + slot]
+        numbers[weights + slot] = weight
+        for k in range(n):
+            rows[DIRECTION, k] -= weight * rows[changes + slot, k]
+    _apply_inverse(rows, inverse, numbers)
     for _ in range(stored):
-        q += (weights[slot] - _dot(memory.changes[slot], q) / memory.products[slot]) * memory.steps[slot]
-        slot = (slot + 1) % size
+        weight = numbers[weights + slot] - dot(rows, changes + slot, DIRECTION) / numbers[PRODUCTS + slot]
+        for k in range(n):
+            rows[DIRECTION, k] += weight * rows[STEPS + slot, k]
+        slot = slot + 1 if slot < size - 1 else 0
 
 
-@compiled
-def _apply_inverse(memory: Memory, q: np.ndarray) -> None:
-    """Multiply by the guess of the inverse Hessian, scaled to the newest step."""
-    plain = memory.inverse.shape[0] == 0
-    factor = 1.0 / memory.numbers[_STIFFNESS]
-    if memory.counts[_STORED] > 0:
-        newest = (memory.counts[_NEXT] - 1) % memory.products.size
-        change = memory.changes[newest].copy()
-        if not plain:
-            change = _times(memory.inverse, change)
-        factor = memory.products[newest] / _dot(memory.changes[newest], change)
+@compiled(inner=True)
+def _apply_inverse(rows: np.ndarray, inverse: np.ndarray, numbers: np.ndarray) -> None:
+    """Multiply the direction by the guess of the inverse Hessian, scaled to the newest step; the trial row is lost."""
+    size, n = (rows.shape[0] - STEPS) // 2, rows.shape[1]
+    plain = inverse.shape[0] == 0
+    factor = 1.0 / numbers[STIFFNESS]
+    if numbers[STORED] > 0.0:
+        newest = (int(numbers[NEXT]) - 1) % size
+        change = STEPS + size + newest
+        if plain:
+            square = dot(rows, change, change)
+        else:
+            _times(inverse, rows, change)
+            square = dot(rows, change, TRIAL)
+        factor = numbers[PRODUCTS + newest] / square
     if not plain:
-        q[:] = _times(memory.inverse, q)
-    q *= factor
+        _times(inverse, rows, DIRECTION)
+        for k in range(n):
+            rows[DIRECTION, k] = rows[TRIAL, k]
+    for k in range(n):
+        rows[DIRECTION, k] *= factor
 
 
-@compiled
-def _times(matrix: np.ndarray, x: np.ndarray) -> np.ndarray:
-    out = np.zeros(x.size)
-    for i in range(x.size):
-        out[i] = _dot(matrix[i], x)
-    return out
+@compiled(inner=True)
+def _times(matrix: np.ndarray, rows: np.ndarray, row: int) -> None:
+    """Write the product of a matrix (n, n) and a row into the trial row."""
+    for i in range(rows.shape[1]):
+        total = 0.0
+        for k in range(rows.shape[1]):
+            total += matrix[i, k] * rows[row, k]
+        rows[TRIAL, i] = total
 
 
-@compiled
-def _interpolate(memory: Memory, rise: float) -> float:
+@compiled(inner=True)
+def _interpolate(numbers: np.ndarray, rise: float) -> float:
     """Where along the failed step the minimum should be, as a fraction of it between 0.1 and 0.5."""
-    slope = memory.numbers[_SLOPE] * memory.numbers[_FRACTION]
+    slope = numbers[SLOPE] * numbers[FRACTION]
     curvature = 2.0 * (rise - slope)
     return min(0.5, max(0.1, -slope / curvature)) if curvature > 0.0 else 0.5
 
 
-@compiled
-def _shorten(memory: Memory, factor: float) -> None:
-    memory.numbers[_FRACTION] *= factor
-    memory.trial[:] = memory.point + memory.numbers[_FRACTION] * memory.direction
-
-
-@compiled
-def _fire_step(memory: Memory) -> None:
-    """Make one step of FIRE from the accepted point; the direction is the velocity."""
-    counts, numbers, velocity = memory.counts, memory.numbers, memory.direction
-    power = -_dot(velocity, memory.gradient)
-    if power > 0.0:
-        ratio = np.sqrt(_dot(velocity, velocity) / _dot(memory.gradient, memory.gradient))
-        velocity[:] = (1.0 - numbers[_MIXING]) * velocity - numbers[_MIXING] * ratio * memory.gradient
-        counts[_DOWNHILL] += 1
-        if counts[_DOWNHILL] > 5:
-            numbers[_TIME_STEP] = min(1.1 * numbers[_TIME_STEP], _LONGEST_TIME_STEP)
-            numbers[_MIXING] *= 0.99
-    else:
-        velocity[:] = 0.0
-        counts[_DOWNHILL] = 0
-        numbers[_TIME_STEP] *= 0.5
-        numbers[_MIXING] = _FIRST_MIXING
-    velocity -= numbers[_TIME_STEP] * memory.gradient
-    step = numbers[_TIME_STEP] * velocity
-    longest = _longest_row(step)
-    if longest > numbers[_CAP]:
-        step *= numbers[_CAP] / longest
-    memory.trial[:] = memory.point + step
+@compiled(inner=True)
+def _shorten(rows: np.ndarray, numbers: np.ndarray, factor: float) -> None:
+    numbers[FRACTION] *= factor
+    for k in range(rows.shape[1]):
+        rows[TRIAL, k] = rows[POINT, k] + numbers[FRACTION] * rows[DIRECTION, k]

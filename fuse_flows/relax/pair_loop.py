@@ -24,6 +24,7 @@ from fuse_flows.potentials.kernels import (
     pair_sum,
 )
 from fuse_flows.relax.lbfgs import ACCEPTED, STUCK, refuse, tell
+from fuse_flows.relax.memory import TRIAL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,7 @@ SKIN = 1.0
 """Reach of a list beyond the cut-off, A."""
 
 
-@compiled()
+@compiled(inner=True)
 def multiply(one: Array, two: Array, out: Array) -> None:
     """Fill ``out`` with the product of two (3, 3) matrices."""
     for k in range(3):
@@ -66,7 +67,7 @@ def multiply(one: Array, two: Array, out: Array) -> None:
             out[k, m] = one[k, 0] * two[0, m] + one[k, 1] * two[1, m] + one[k, 2] * two[2, m]
 
 
-@compiled()
+@compiled(inner=True)
 def copy(one: Array, out: Array) -> None:
     """Fill ``out`` with an array of the same shape, (n, 3)."""
     for i in range(one.shape[0]):
@@ -74,7 +75,7 @@ def copy(one: Array, out: Array) -> None:
             out[i, k] = one[i, k]
 
 
-@compiled()
+@compiled(inner=True)
 def largest_row(rows: Array) -> float:
     """Return the largest norm of the rows of an array (n, 3); NaN if any of its numbers is."""
     largest = 0.0
@@ -84,7 +85,7 @@ def largest_row(rows: Array) -> float:
     return math.sqrt(largest)
 
 
-@compiled()
+@compiled(inner=True)
 def stretch_of(x: Array, n: int) -> Array:
     """Return the symmetric stretch (3, 3) that a vector holds; it has no array arithmetic, which is slow to compile."""
     stretch = np.zeros((3, 3))
@@ -119,7 +120,7 @@ def place(x: Array, reference: Array, relax_cell: bool, cell: Array, positions: 
     return math.isfinite(total + determinant(cell))
 
 
-@compiled()
+@compiled(inner=True)
 def slope(x: Array, relax_cell: bool, forces: Array, virial: Array, gradient: Array) -> None:
     """Turn forces (n, 3) and virial (3, 3) into the gradient with respect to the vector, which is filled."""
     n = forces.shape[0]
@@ -142,7 +143,7 @@ def slope(x: Array, relax_cell: bool, forces: Array, virial: Array, gradient: Ar
             gradient[3 * (n + k) + m] = (to_stretch[k, m] + to_stretch[m, k]) / unit
 
 
-@compiled()
+@compiled(inner=True)
 def measure(record: Array, energy: float, forces: Array, virial: Array, volume: float, relax_cell: bool) -> None:
     """Write energy and the sizes of forces and stress into the record."""
     largest, squares = 0.0, 0.0
@@ -166,7 +167,7 @@ def measure(record: Array, energy: float, forces: Array, virial: Array, volume: 
     record[GNORM] = math.sqrt(squares / variables)
 
 
-@compiled()
+@compiled(inner=True)
 def is_converged(record: Array, limits: Array, relax_cell: bool) -> bool:
     """Whether the accepted point meets the limits: gnorm if it is above zero, else fmax and smax."""
     if limits[LIMIT_GNORM] > 0.0:
@@ -193,7 +194,7 @@ def relax_loop(
     tables: Tables,
     cutoff: float,
     own_energy: float,
-    charges: Array,
+    charges: Array | None,
     alpha: float,
     tail: float,
     relax_cell: bool,
@@ -214,8 +215,8 @@ def relax_loop(
     kinds, tables, cutoff, own_energy
         Species (n,), ``PairTables.arrays()``, cut-off (A), and sum of the self energies (eV).
     charges, alpha
-        Charges (n,), e, and splitting (1/A) of an Ewald sum whose part between pairs is in the tables; no charges, no
-        sum.
+        Charges (n,), e, and splitting (1/A) of an Ewald sum whose part between pairs is in the tables; None: no sum,
+        which is compiled without it.
     relax_cell
         Whether the cell is relaxed.
     limits
@@ -235,15 +236,16 @@ def relax_loop(
     rows, firsts, last, r_min, spacing = tables
     cell, positions = np.empty((3, 3)), np.empty((n, 3))
     list_cell, list_positions = np.empty((3, 3)), np.empty((n, 3))
-    new_forces, new_virial, gradient = np.empty((n, 3)), np.empty((3, 3)), np.empty(memory.trial.size)
+    new_forces, new_virial, gradient = np.empty((n, 3)), np.empty((3, 3)), np.empty(memory.rows.shape[1])
     before = abs(determinant(reference))
     blocks, picks, vectors = np.zeros((0, 4), np.int64), np.zeros(0, np.uint32), np.zeros((0, 3))
     reach = cutoff + SKIN
+    trial = memory.rows[TRIAL]
     listed = False
     for _ in range(calls):
         record[CALLS] += 1
         bad = CONVERGED
-        if place(memory.trial, reference, relax_cell, cell, positions):
+        if place(trial, reference, relax_cell, cell, positions):
             volume = abs(determinant(cell))
             factor = max(volume / before, before / volume)
             if not factor <= limits[LIMIT_VOLUME]:
@@ -279,7 +281,7 @@ def relax_loop(
             if shortest < limits[LIMIT_CONTACT]:
                 bad, record[WORST] = TOO_CLOSE, shortest
             else:
-                if charges.size > 0:
+                if charges is not None:
                     energy += reciprocal_sum(cell, positions, charges, alpha, new_forces, new_virial)
                     energy += tail / volume
                     for k in range(3):
@@ -293,7 +295,7 @@ def relax_loop(
             if refuse(memory) == STUCK:
                 return bad
             continue
-        slope(memory.trial, relax_cell, new_forces, new_virial, gradient)
+        slope(trial, relax_cell, new_forces, new_virial, gradient)
         first = record[CALLS] == 1
         if tell(memory, energy + own_energy, gradient) != ACCEPTED:
             continue

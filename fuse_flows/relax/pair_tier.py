@@ -165,11 +165,11 @@ class PairRelaxer:
 
         kinds, tier = tables.kinds(symbols), self.tier
         n = kinds.size
-        charges, tail = np.zeros(0), 0.0
+        charges, tail = None, 0.0
         if self.long_range is not None:
             charges = self.long_range.charges_of(symbols)
             tail = self.long_range.tail_of(symbols, tables.cutoff)
-        reference = np.ascontiguousarray(cell, dtype=np.float64)
+        reference = np.array(cell, dtype=np.float64, order="C")  # a view that must not be written to is compiled anew
         x = np.concatenate([np.asarray(positions, dtype=np.float64).ravel(), np.zeros(9 if tier.relax_cell else 0)])
         memory = lbfgs.new_memory(x.size, lbfgs.MEMORY, LONGEST_STEP, 1e-9 * n, STIFFNESS)
         lbfgs.start(memory, x)
