@@ -31,6 +31,8 @@ stop: {max_structures: 10}
 tiers: [{calculator: emt, max_steps: 40, fmax: 0.2, smax: 2}]
 """
 
+LONG = ("--max-structures", "40")  # so that it is not over before a busy machine delivers a signal
+
 
 def command(*words, **options):
     return subprocess.run(
@@ -160,7 +162,7 @@ def _only_search(connection):
 
 def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tmp_path):
     undisturbed = connection_factory()
-    assert command("run", "Cu3Au", "-c", config_file, "--workers", 1, "-o", tmp_path / "a").returncode == 0
+    assert command("run", "Cu3Au", "-c", config_file, *LONG, "--workers", 1, "-o", tmp_path / "a").returncode == 0
     search_id = _only_search(undisturbed)
 
     connection = connection_factory()
@@ -173,6 +175,7 @@ def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tm
             "Cu3Au",
             "-c",
             config_file,
+            *LONG,
             "--workers",
             "2",
             "-o",
@@ -190,8 +193,8 @@ def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tm
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert f"fuse-flows resume {search_id}" in output
-    assert 2 <= len(candidates(connection, search_id)) < 10
-    done = command("resume", "Cu3Au", "--workers", 1, "-o", tmp_path / "b")
+    assert 2 <= len(candidates(connection, search_id)) < 40
+    done = command("resume", "Cu3Au", *LONG, "--workers", 1, "-o", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     assert sequence(connection, search_id) == sequence(undisturbed, search_id)
 
