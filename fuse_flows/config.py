@@ -92,11 +92,34 @@ class TierConfig(_Section):
     )
 
 
+class GenerationConfig(_Section):
+    """Structures made by varying cell, space group, Wyckoff sites and coordinates to lower a predicted energy (GN-OA).
+
+    Source: FUSE2 paper, Section 2.1; Cheng et al., Nat. Commun. 13, 1492 (2022), 10.1038/s41467-022-29241-4.
+    """
+
+    optimiser: Literal["random", "pso", "tpe"] = Field("random", description="How the next candidates are chosen.")
+    candidates: int = Field(5000, ge=1, description="Candidates that are evaluated for each number of formula units.")
+    formula_units: tuple[int, int] | None = Field(
+        None, description="Smallest and largest number of formula units; None: from 1 to what fits into max_atoms."
+    )
+    space_groups: tuple[int, int] = Field((1, 230), description="First and last space group number that may occur.")
+    energy_model: str = Field("gn", description="gn (the graph network), or the calculator of a tier such as chgnet.")
+    model_file: str | None = Field(None, description="Network of your own (or MEGNet's .hdf5); None: the shipped one.")
+    batch_size: int = Field(100, ge=1, description="Candidates that are asked for, and predicted, at once.")
+    keep: int = Field(
+        200, ge=1, description="Structures kept for each number of formula units, the lowest in predicted energy."
+    )
+
+
 class PoolConfig(_Section):
     """Structures that are there before the search begins, for the first population and moves 13 and 14."""
 
     structures: str | None = Field(
         None, description="Folder of CIF, POSCAR or extended XYZ files, read once on submission; None: no pool."
+    )
+    generate: GenerationConfig | None = Field(
+        None, description="Generate structures when the search begins; None: only those of the folder, if any."
     )
     rank: Literal["none", "single", "relax"] = Field(
         "none",
