@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from fuse_flows.flows.search import SearchMaker
 from fuse_flows.generators.files import FilePool
 from fuse_flows.jobs.firetask import add_segment
+from fuse_flows.jobs.meetings import newest_steps
 from fuse_flows.jobs.steps import open_segments
 from fuse_flows.relax.threads import thread_environment
 from fuse_flows.search.judge import WALL_HOURS_REACHED, should_stop
-from fuse_flows.search.state import SearchState
 from fuse_flows.settings import settings
 from fuse_flows.store.connection import write_launchpad_file
 from fuse_flows.store.once import add_once
 from fuse_flows.store.processes import worker_name
-from fuse_flows.store.queries import latest_step
 from fuse_flows.store.requests import is_stop_requested, withdraw_stop
 from fuse_flows.store.searches import active_jobs, unfinished_jobs
 
@@ -90,11 +89,7 @@ def extend(connection: Connection, config: SearchConfig) -> bool:
     bool
         Whether there is more to do.
     """
-    newest: dict[int, tuple[SearchState, tuple[str, int]]] = {}
-    for walker in range(config.walkers.number):
-        last = latest_step(connection, config.search_id, walker)
-        if last is not None:
-            newest[walker] = (SearchState.model_validate(last["output"]["state"]), (last["uuid"], last["index"]))
+    newest = newest_steps(connection.jobstore, config)
     idle = [walker for walker in newest if not unfinished_jobs(connection, config.search_id, walker)]
     now = datetime.now(UTC)
     if is_stop_requested(connection.launchpad, config.search_id):

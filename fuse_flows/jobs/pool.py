@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from fuse_flows.config import SearchConfig
 from fuse_flows.generators.pool import PoolMember, load_members
 from fuse_flows.jobs.base import own_output, place_uuid, read_output, search_job
-from fuse_flows.relax.threads import limit_threads
 from fuse_flows.relax.tiers import build_relaxer, single_point
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.pool import PoolDoc, RankingDoc
 from fuse_flows.search.pool import PoolReader, no_pool
-from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +42,6 @@ def rank_members(config: dict[str, Any], members: str) -> dict[str, Any]:
     if stored is not None:
         return stored
     search = SearchConfig.model_validate(config)
-    limit_threads(settings().threads)
     ranked, dropped = with_energies(load_members(members), search)
     return to_mongo(RankingDoc(search_id=search.search_id, members=ranked, dropped=dict(dropped)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jobflow import CURRENT_JOB, Flow, Job, OutputReference, Response
@@ -20,7 +21,7 @@ from fuse_flows.jobs.walk import judge_candidates, walk
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import ProposalDoc, StepDoc
 from fuse_flows.search.judge import should_stop, start
-from fuse_flows.search.propose import propose
+from fuse_flows.search.propose import proposals, propose
 from fuse_flows.search.state import SearchState
 from fuse_flows.search.visited import clusters_of
 from fuse_flows.search.walkers import is_meeting, may_leave
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from jobflow import JobStore
+
+    from fuse_flows.search.visited import VisitedMinima
 
 
 @search_job
@@ -90,8 +93,7 @@ def take_steps(config: dict[str, Any], previous: Place, jobs_left: int, walker: 
     search = SearchConfig.model_validate(config)
     stored = own_output()
     if stored is None:
-        before = state_after(search, previous, walker)
-        visited = read_visited(search, before) if search.duplicates.enabled else None
+        before, visited = _standing(search, previous, walker)
         stored = _step_document(search, *walk(search, before, visited))
     return _go_on(search, stored, jobs_left=jobs_left)
 
@@ -120,9 +122,8 @@ def relax_proposal(config: dict[str, Any], previous: Place, index: int, walker: 
     if stored is not None:
         return stored
     search = SearchConfig.model_validate(config)
-    before = state_after(search, previous, walker)
-    visited = read_visited(search, before) if search.duplicates.enabled else None
-    proposal = propose(before, search, stored_pool(search), visited)[index]
+    before, visited = _standing(search, previous, walker)
+    proposal = next(islice(proposals(before, search, stored_pool(search), visited), index, None))
     return to_mongo(ProposalDoc(search_id=search.search_id, walker=walker, relaxed=evaluate(proposal, search)))
 
 
@@ -153,11 +154,10 @@ def judge_proposals(
     search = SearchConfig.model_validate(config)
     stored = own_output()
     if stored is None:
-        before = state_after(search, previous, walker)
-        visited = read_visited(search, before) if search.duplicates.enabled else None
-        proposals = propose(before, search, stored_pool(search), visited)
+        before, visited = _standing(search, previous, walker)
+        made = propose(before, search, stored_pool(search), visited)
         candidates = [read_output(reference.uuid)["relaxed"] for reference in relaxed]
-        stored = _step_document(search, *judge_candidates(search, before, proposals, candidates, visited))
+        stored = _step_document(search, *judge_candidates(search, before, made, candidates, visited))
     return _go_on(search, stored, jobs_left=jobs_left)
 
 
@@ -194,6 +194,12 @@ def _segment(config: SearchConfig, state: SearchState, previous: Place) -> Segme
     """Return the segment that goes on from a state, which the given job stored."""
     following = _next_step(config, state, previous, jobs_left=config.execution.jobs_per_segment, segment=state.step + 1)
     return Segment(following, key=f"{config.search_id}/{state.walker}/{state.step + 1}")
+
+
+def _standing(config: SearchConfig, previous: Place, walker: int) -> tuple[SearchState, VisitedMinima | None]:
+    """Return the state with which a walker goes on, and the minima it knows; None not to compare."""
+    before = state_after(config, previous, walker)
+    return before, read_visited(config, before) if config.duplicates.enabled else None
 
 
 def _step_document(config: SearchConfig, state: SearchState, candidates: list[dict[str, Any]]) -> dict[str, Any]:

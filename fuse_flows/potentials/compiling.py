@@ -25,7 +25,7 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 #: Folders that hold compiled functions.
 FOLDERS = ("potentials", "relax")
 #: Files without compiled functions whose constants have become part of some.
-CONSTANTS = ("relax/memory.py", "potentials/statistics.py")
+CONSTANTS = ("relax/memory.py",)
 
 
 def compiled(*, fast: bool = False, inner: bool = False) -> Callable[[Callable[..., Any]], Any]:

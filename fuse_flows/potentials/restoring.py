@@ -28,7 +28,7 @@ import numpy as np
 
 from fuse_flows.potentials.compiling import compiled
 from fuse_flows.potentials.splines import COEFFICIENTS, R_FIRST, R_LAST, SPACING, basis
-from fuse_flows.potentials.statistics import channel, image_ranges, kinds_of, surroundings_of
+from fuse_flows.potentials.statistics import channel, kinds_of, pair_vectors, surroundings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from fuse_flows.potentials.crystals import CrystalSet
 
-_SAME_ATOM = 1e-6  # A^2
+_SAME_ATOM = 1e-3  # A
 _SMALLEST = 0.03  # A; displacements below this count as this in the weights
 _LARGEST = 0.3  # A; shear does not grow with displacements beyond this
 
@@ -129,52 +129,7 @@ class RestoringProblem:
 
 
 @compiled()
-def _half_list(
-    positions: NDArray[np.float64], cell: NDArray[np.float64], vectors: NDArray[np.float64], ends: NDArray[np.int64]
-) -> tuple[int, NDArray[np.float64], NDArray[np.int64]]:
-    """List every pair of atoms within 11 A once; the two arrays are enlarged where needed and returned."""
-    cut2 = R_LAST * R_LAST
-    inverse = np.linalg.inv(cell)
-    n_first, n_second = image_ranges(cell, R_LAST)
-    third2 = np.dot(cell[2], cell[2])
-    count = 0
-    for i in range(len(positions)):
-        for j in range(i, len(positions)):
-            d = positions[j] - positions[i]
-            f0 = d[0] * inverse[0, 0] + d[1] * inverse[1, 0] + d[2] * inverse[2, 0]
-            f1 = d[0] * inverse[0, 1] + d[1] * inverse[1, 1] + d[2] * inverse[2, 1]
-            f2 = d[0] * inverse[0, 2] + d[1] * inverse[1, 2] + d[2] * inverse[2, 2]
-            f0 -= np.floor(f0 + 0.5)
-            f1 -= np.floor(f1 + 0.5)
-            for a in range(-n_first, n_first + 1):
-                for b in range(-n_second, n_second + 1):
-                    x = (f0 + a) * cell[0, 0] + (f1 + b) * cell[1, 0]
-                    y = (f0 + a) * cell[0, 1] + (f1 + b) * cell[1, 1]
-                    z = (f0 + a) * cell[0, 2] + (f1 + b) * cell[1, 2]
-                    along = (x * cell[2, 0] + y * cell[2, 1] + z * cell[2, 2]) / third2
-                    reach = along * along - (x * x + y * y + z * z - cut2) / third2
-                    if reach <= 0:
-                        continue
-                    reach = np.sqrt(reach)
-                    for c in range(int(np.ceil(-along - reach - f2)), int(np.floor(-along + reach - f2)) + 1):
-                        vx, vy, vz = x + (f2 + c) * cell[2, 0], y + (f2 + c) * cell[2, 1], z + (f2 + c) * cell[2, 2]
-                        r2 = vx * vx + vy * vy + vz * vz
-                        if r2 >= cut2 or r2 < _SAME_ATOM:
-                            continue
-                        if i == j and (vx < 0 or (vx == 0 and (vy < 0 or (vy == 0 and vz < 0)))):
-                            continue  # the other half of the images of an atom itself
-                        if count == len(vectors):
-                            vectors = np.concatenate((vectors, np.zeros_like(vectors)))
-                            ends = np.concatenate((ends, np.zeros_like(ends)))
-                        vectors[count, 0], vectors[count, 1], vectors[count, 2] = vx, vy, vz
-                        ends[count, 0], ends[count, 1] = i, j
-                        count += 1
-    return count, vectors, ends
-
-
-@compiled()
 def _forces(  # noqa: PLR0917 - numba has no keywords
-    count: int,
     vectors: NDArray[np.float64],
     ends: NDArray[np.int64],
     rows: NDArray[np.int64],
@@ -186,7 +141,7 @@ def _forces(  # noqa: PLR0917 - numba has no keywords
 ) -> None:
     """Add forces and virial of the listed pairs (``rows``: their channels); note slopes and places of the splines."""
     value4, slope4 = np.zeros(4), np.zeros(4)
-    for p in range(count):
+    for p in range(len(ends)):
         v = vectors[p]
         r = np.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
         m = basis(r, value4, slope4)
@@ -225,17 +180,17 @@ def _sweep(  # noqa: PLR0917 - numba has no keywords
 
     ``diagonal`` (the diagonal of the normal matrix) is filled if it has the shape of the coefficients.
     """
-    vectors, ends = np.zeros((4096, 3)), np.zeros((4096, 2), dtype=np.int64)
     loss = 0.0
     for s in range(begin, end):
         first, last = offsets[s], offsets[s + 1]
-        count, vectors, ends = _half_list(positions[first:last], cells[s], vectors, ends)
+        ends, vectors = pair_vectors(cells[s], positions[first:last], R_LAST, _SAME_ATOM)
+        count = len(ends)
         rows = np.zeros(count, dtype=np.int64)
         for p in range(count):
             rows[p] = channel(kinds[first + ends[p, 0]], kinds[first + ends[p, 1]], surroundings[s], elements)
         slopes, starts = np.zeros((count, 4)), np.zeros(count, dtype=np.int64)
         forces, virial = np.zeros((last - first, 3)), np.zeros((3, 3))
-        _forces(count, vectors, ends, rows, coefficients, slopes, starts, forces, virial)
+        _forces(vectors, ends, rows, coefficients, slopes, starts, forces, virial)
         forces -= target_factor * force_targets[first:last]
         virial -= target_factor * virial_targets[s]
         wf, wv = force_scales[s], virial_scales[s]

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
+
+from fuse_flows.potentials.compiling import compiled
+from fuse_flows.potentials.kernels import pair_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,9 +26,10 @@ CUTOFF = 11.0
 BIN_WIDTH = 0.05
 SURROUNDINGS = 2  # 0: with anions, 1: without
 _BLOCK = 1000
+_SAME_ATOM = 1e-4  # A
 
 
-@numba.njit(cache=True)
+@compiled()
 def channel(a: int, b: int, surroundings: int, elements: int) -> int:
     """Return the number of the channel of elements a and b (positions in the list of elements)."""
     low, high = min(a, b), max(a, b)
@@ -69,18 +72,42 @@ class DistanceStatistics:
         return np.asarray((np.arange(self.observed.shape[1]) + 0.5) * BIN_WIDTH, dtype=np.float64)
 
 
-@numba.njit(cache=True)
-def image_ranges(cell: NDArray[np.float64], cutoff: float) -> tuple[int, int]:
-    """Return how many images along the first two vectors can lie within the cut-off of a wrapped difference."""
-    volume = abs(np.linalg.det(cell))
-    first = np.cross(cell[1], cell[2])
-    second = np.cross(cell[2], cell[0])
-    n_first = int(np.ceil(cutoff * np.sqrt(np.dot(first, first)) / volume + 0.5))
-    n_second = int(np.ceil(cutoff * np.sqrt(np.dot(second, second)) / volume + 0.5))
-    return n_first, n_second
+@compiled(inner=True)
+def pair_vectors(
+    cell: NDArray[np.float64], positions: NDArray[np.float64], reach: float, least: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """List the pairs of :func:`.pair_list` one by one, for those who look at each once; none of a collapsed cell.
+
+    Parameters
+    ----------
+    cell, positions, reach
+        As there.
+    least
+        Pairs closer than this are left out: atoms at the same place, A.
+
+    Returns
+    -------
+    ends, vectors
+        (n_pairs, 2): atoms i <= j; (n_pairs, 3): from i to an image of j, A.
+    """
+    _, blocks, picks, numbers = pair_list(cell, positions, reach)
+    ends, vectors = np.empty((picks.size, 2), np.int64), np.empty((picks.size, 3))
+    count = 0
+    for block in range(blocks.shape[0]):
+        i, j = blocks[block, 0], blocks[block, 1]
+        for p in range(blocks[block, 2], blocks[block, 3]):
+            s, r2 = picks[p], 0.0
+            for x in range(3):
+                shift = numbers[s, 0] * cell[0, x] + numbers[s, 1] * cell[1, x] + numbers[s, 2] * cell[2, x]
+                vectors[count, x] = positions[j, x] - positions[i, x] + shift
+                r2 += vectors[count, x] ** 2
+            if r2 >= least * least:
+                ends[count, 0], ends[count, 1] = i, j
+                count += 1
+    return ends[:count], vectors[:count]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _count(  # noqa: PLR0917 - numba has no keywords
     offsets: NDArray[np.int64],
     kinds: NDArray[np.int64],
@@ -97,44 +124,19 @@ def _count(  # noqa: PLR0917 - numba has no keywords
 ) -> None:
     """Add the crystals to the histograms (in place)."""
     bins = observed.shape[1]
-    cutoff = bins * width
-    cut2 = cutoff * cutoff
     amount = np.zeros(elements)
     for s in range(len(offsets) - 1):
-        cell = cells[s]
-        begin, end = offsets[s], offsets[s + 1]
-        n = end - begin
+        cell, n = cells[s], offsets[s + 1] - offsets[s]
         share = weights[s] / n
-        n_first, n_second = image_ranges(cell, cutoff)
-        third2 = np.dot(cell[2], cell[2])
         amount[:] = 0
-        for i in range(begin, end):
+        for i in range(offsets[s], offsets[s + 1]):
             amount[kinds[i]] += 1
-            for j in range(i, end):
-                row = observed[channel(kinds[i], kinds[j], surroundings[s], elements)]
-                factor = share if i == j else 2 * share
-                f0, f1, f2 = frac[j, 0] - frac[i, 0], frac[j, 1] - frac[i, 1], frac[j, 2] - frac[i, 2]
-                f0 -= np.floor(f0 + 0.5)
-                f1 -= np.floor(f1 + 0.5)
-                for a in range(-n_first, n_first + 1):
-                    for b in range(-n_second, n_second + 1):
-                        x = (f0 + a) * cell[0, 0] + (f1 + b) * cell[1, 0]
-                        y = (f0 + a) * cell[0, 1] + (f1 + b) * cell[1, 1]
-                        z = (f0 + a) * cell[0, 2] + (f1 + b) * cell[1, 2]
-                        along = (x * cell[2, 0] + y * cell[2, 1] + z * cell[2, 2]) / third2
-                        reach = along * along - (x * x + y * y + z * z - cut2) / third2
-                        if reach <= 0:
-                            continue
-                        reach = np.sqrt(reach)
-                        for c in range(int(np.ceil(-along - reach - f2)), int(np.floor(-along + reach - f2)) + 1):
-                            dx, dy, dz = (
-                                x + (f2 + c) * cell[2, 0],
-                                y + (f2 + c) * cell[2, 1],
-                                z + (f2 + c) * cell[2, 2],
-                            )
-                            r2 = dx * dx + dy * dy + dz * dz
-                            if 1e-8 < r2 < cut2:
-                                row[min(bins - 1, int(np.sqrt(r2) / width))] += factor
+        ends, vectors = pair_vectors(cell, frac[offsets[s] : offsets[s + 1]] @ cell, bins * width, _SAME_ATOM)
+        for p in range(len(ends)):
+            i, j = offsets[s] + ends[p, 0], offsets[s] + ends[p, 1]
+            r = np.sqrt(vectors[p, 0] ** 2 + vectors[p, 1] ** 2 + vectors[p, 2] ** 2)
+            index = channel(kinds[i], kinds[j], surroundings[s], elements)
+            observed[index, min(bins - 1, int(r / width))] += 2 * share
         volume = abs(np.linalg.det(cell))
         for a in range(elements):
             for b in range(a, elements):

@@ -12,8 +12,17 @@ import numpy as np
 
 from fuse_flows.relax.calculators import cutoff as cutoff_of
 from fuse_flows.relax.calculators import engine_version, make_calculator
-from fuse_flows.relax.guards import Verdict, check_contacts, check_geometry, check_isolated, check_numbers
-from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax.guards import (
+    Verdict,
+    check_contacts,
+    check_geometry,
+    check_isolated,
+    check_numbers,
+    out_of_steps,
+    out_of_time,
+    residual_of,
+)
+from fuse_flows.relax.result import Outcome, RelaxResult, one_line, with_geometry
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -191,11 +200,10 @@ class AseRelaxer:
         tier, fmax, smax = self.tier, state.fmax, state.smax
         if fmax <= tier.fmax and (not tier.relax_cell or smax is None or smax <= tier.smax):
             return Verdict(Outcome.CONVERGED, "")
-        where = f"force {fmax:.3g} eV/A" + (f", stress {smax:.3g} GPa" if tier.relax_cell else "")
         if steps >= tier.max_steps:
-            return Verdict(Outcome.NOT_CONVERGED, f"{where} after {steps} steps")
+            return out_of_steps(residual_of(tier, fmax, smax), steps)
         if seconds > tier.time_limit:
-            return Verdict(Outcome.TIMED_OUT, f"{where} after {seconds:.0f} s")
+            return out_of_time(residual_of(tier, fmax, smax), seconds)
         return None
 
     def _explain(self, error: Exception, crystal: CellOptimizable, reference: np.ndarray) -> Verdict:
@@ -212,10 +220,10 @@ class AseRelaxer:
 
     def _result(self, structure: Structure, end: _End, seconds: float) -> RelaxResult:
         state, outcome = end.state, end.verdict.outcome
-        trusted = state is not None and outcome in _WITH_ENERGY
+        trusted = state is not None and outcome.has_energy
         return RelaxResult(
             outcome=outcome,
-            structure=structure.copy() if state is None else _with_geometry(structure, state),
+            structure=structure.copy() if state is None else with_geometry(structure, state.cell, state.frac_coords),
             energy=state.numbers.energy if state is not None and trusted else None,
             fmax=None if state is None else state.fmax,
             smax=None if state is None else state.smax,
@@ -225,9 +233,6 @@ class AseRelaxer:
             engine=self.name,
             engine_version=self.version,
         )
-
-
-_WITH_ENERGY = frozenset({Outcome.CONVERGED, Outcome.NOT_CONVERGED, Outcome.TIMED_OUT})
 
 
 class _Stepper:
@@ -270,19 +275,6 @@ def _to_atoms(structure: Structure) -> Atoms:
     return Atoms(numbers=numbers, cell=structure.lattice.matrix, scaled_positions=structure.frac_coords, pbc=True)
 
 
-def _with_geometry(structure: Structure, state: _State) -> Structure:
-    """Copy of a structure with another cell and other coordinates."""
-    from pymatgen.core import Lattice, Structure
-
-    return Structure(
-        Lattice(state.cell),
-        structure.species,
-        state.frac_coords,
-        site_properties=dict(structure.site_properties),
-    )
-
-
 def _one_line(error: Exception) -> str:
-    """Class and message of an exception on one line of at most 200 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 200 else text[:197] + "..."
+    """Class and message of an exception on one line."""
+    return one_line(f"{type(error).__name__}: {error}")

@@ -23,6 +23,41 @@ class Verdict(NamedTuple):
     reason: str
 
 
+def too_close(contact: float, tier: TierConfig) -> Verdict:
+    """Return the verdict on a contact (A) below the tier's limit."""
+    return Verdict(Outcome.TOO_CLOSE, f"contact of {contact:.2f} A, below {tier.min_distance:g} A")
+
+
+def isolated(number: float, cutoff: float) -> Verdict:
+    """Return the verdict on atoms without a neighbour within a cut-off (A)."""
+    return Verdict(Outcome.ISOLATED_ATOMS, f"{number:.0f} atoms without a neighbour within {cutoff:g} A")
+
+
+def exploded(factor: float) -> Verdict:
+    """Return the verdict on a volume that changed by an absurd factor."""
+    return Verdict(Outcome.EXPLODED, f"volume changed by a factor of {factor:.3g}")
+
+
+def absurd_force(fmax: float) -> Verdict:
+    """Return the verdict on a force (eV/A) that no sane structure has."""
+    return Verdict(Outcome.EXPLODED, f"force of {fmax:.3g} eV/A")
+
+
+def out_of_steps(residual: str, steps: int) -> Verdict:
+    """Return the verdict on a relaxation that made all steps it may; see :func:`residual_of`."""
+    return Verdict(Outcome.NOT_CONVERGED, f"{residual} after {steps} steps")
+
+
+def out_of_time(residual: str, seconds: float) -> Verdict:
+    """Return the verdict on a relaxation that took all time it may; see :func:`residual_of`."""
+    return Verdict(Outcome.TIMED_OUT, f"{residual} after {seconds:.0f} s")
+
+
+def residual_of(tier: TierConfig, fmax: float, smax: float | None) -> str:
+    """Say in words which force (eV/A) and, where the cell is relaxed, which stress (GPa) are left."""
+    return f"force {fmax:.3g} eV/A" + (f", stress {smax:.3g} GPa" if tier.relax_cell else "")
+
+
 def isolated_atoms(lattice: np.ndarray, frac_coords: np.ndarray, cutoff: float) -> list[int]:
     """Atoms that have no neighbour within a cut-off; periodic images, an atom's own too, are neighbours.
 
@@ -81,7 +116,7 @@ def check_contacts(tier: TierConfig, lattice: np.ndarray, frac_coords: np.ndarra
     contact = shortest_distance(lattice, frac_coords)
     if contact >= tier.min_distance:
         return None
-    return Verdict(Outcome.TOO_CLOSE, f"contact of {contact:.2f} A, below {tier.min_distance:g} A")
+    return too_close(contact, tier)
 
 
 def check_isolated(cutoff: float | None, lattice: np.ndarray, frac_coords: np.ndarray) -> Verdict | None:
@@ -102,9 +137,7 @@ def check_isolated(cutoff: float | None, lattice: np.ndarray, frac_coords: np.nd
     if cutoff is None:
         return None
     alone = isolated_atoms(lattice, frac_coords, cutoff)
-    if not alone:
-        return None
-    return Verdict(Outcome.ISOLATED_ATOMS, f"{len(alone)} atoms without a neighbour within {cutoff:g} A")
+    return isolated(len(alone), cutoff) if alone else None
 
 
 def check_geometry(
@@ -133,7 +166,7 @@ def check_geometry(
         return Verdict(Outcome.EXPLODED, "positions or cell are not finite")
     factor = volume_factor(lattice, reference)
     if factor > tier.max_volume_change:
-        return Verdict(Outcome.EXPLODED, f"volume changed by a factor of {factor:.3g}")
+        return exploded(factor)
     return check_contacts(tier, lattice, frac_coords) or check_isolated(cutoff, lattice, frac_coords)
 
 
@@ -158,6 +191,4 @@ def check_numbers(energy: float, forces: np.ndarray, stress: np.ndarray | None) 
         if value is not None and not np.isfinite(value).all():
             return Verdict(Outcome.ENGINE_ERROR, f"{name} not finite")
     fmax = float(np.linalg.norm(forces, axis=1).max())
-    if fmax > ABSURD_FORCE:
-        return Verdict(Outcome.EXPLODED, f"force of {fmax:.3g} eV/A")
-    return None
+    return absurd_force(fmax) if fmax > ABSURD_FORCE else None

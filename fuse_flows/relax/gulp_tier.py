@@ -30,7 +30,7 @@ from fuse_flows.relax.gulp_files import (
     write_input,
 )
 from fuse_flows.relax.gulp_stages import GulpOptions, GulpStage, parse_options, preset
-from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax.result import Outcome, RelaxResult, with_geometry
 from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from fuse_flows.config import TierConfig
-
-_WITH_ENERGY = frozenset({Outcome.CONVERGED, Outcome.NOT_CONVERGED, Outcome.TIMED_OUT})
 
 
 def find_gulp() -> list[str]:
@@ -261,17 +259,11 @@ class GulpRelaxer:
         return Verdict(Outcome.NOT_CONVERGED, (last.ending or "optimisation not achieved") + gnorm)
 
     def _result(self, structure: Structure, run: _Run, verdict: Verdict, seconds: float) -> RelaxResult:
-        from pymatgen.core import Lattice
-        from pymatgen.core import Structure as Crystal
-
-        state, end = run.state, structure.copy()
-        if state is not None:
-            properties = dict(structure.site_properties)
-            end = Crystal(Lattice(state.lattice), structure.species, state.frac_coords, site_properties=properties)
+        state = run.state
         return RelaxResult(
             outcome=verdict.outcome,
-            structure=end,
-            energy=state.energy if state is not None and verdict.outcome in _WITH_ENERGY else None,
+            structure=structure.copy() if state is None else with_geometry(structure, state.lattice, state.frac_coords),
+            energy=state.energy if state is not None and verdict.outcome.has_energy else None,
             steps=run.steps,
             seconds=seconds,
             reason=verdict.reason,

@@ -11,8 +11,9 @@ import numpy as np
 
 import fuse_flows
 from fuse_flows.errors import FuseFlowsError
-from fuse_flows.relax.guards import ABSURD_FORCE
-from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax import guards
+from fuse_flows.relax.guards import ABSURD_FORCE, Verdict
+from fuse_flows.relax.result import Outcome, RelaxResult, one_line, with_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -223,10 +224,12 @@ class PairRelaxer:
         record = end.record
         computed = record[pair_loop.FMAX] > 0.0 or record[pair_loop.ENERGY] != 0.0
         outcome, reason = self._verdict(end, tables, seconds)
-        trusted = computed and outcome in {Outcome.CONVERGED, Outcome.NOT_CONVERGED, Outcome.TIMED_OUT}
+        trusted = computed and outcome.has_energy
         return RelaxResult(
             outcome=outcome,
-            structure=_moved(structure, end) if computed else structure.copy(),
+            structure=with_geometry(structure, end.cell, np.linalg.solve(end.cell.T, end.positions.T).T)
+            if computed
+            else structure.copy(),
             energy=float(record[pair_loop.ENERGY]) if trusted else None,
             fmax=float(record[pair_loop.FMAX]) if computed else None,
             smax=float(record[pair_loop.SMAX] / GPa) if computed else None,
@@ -237,38 +240,31 @@ class PairRelaxer:
             engine_version=self.version,
         )
 
-    def _verdict(self, end: _End, tables: PairTables, seconds: float) -> tuple[Outcome, str]:
+    def _verdict(self, end: _End, tables: PairTables, seconds: float) -> Verdict:
         """Outcome and reason in words."""
         from ase.units import GPa
 
         from fuse_flows.relax import pair_loop
 
-        record, worst, tier = end.record, end.record[pair_loop.WORST], self.tier
-        where = f"force {record[pair_loop.FMAX]:.3g} eV/A"
-        if tier.relax_cell:
-            where += f", stress {record[pair_loop.SMAX] / GPa:.3g} GPa"
-        steps = int(record[pair_loop.STEPS])
+        record, worst = end.record, float(end.record[pair_loop.WORST])
+        left = guards.residual_of(self.tier, record[pair_loop.FMAX], record[pair_loop.SMAX] / GPa)
         return {
-            pair_loop.CONVERGED: (Outcome.CONVERGED, ""),
-            pair_loop.OUT_OF_STEPS: (Outcome.NOT_CONVERGED, f"{where} after {steps} steps"),
-            pair_loop.UNFINISHED: (Outcome.TIMED_OUT, f"{where} after {seconds:.0f} s"),
-            pair_loop.TOO_CLOSE: (Outcome.TOO_CLOSE, f"contact of {worst:.2f} A, below {tier.min_distance:g} A"),
-            pair_loop.EXPLODED: (Outcome.EXPLODED, f"volume changed by a factor of {worst:.3g}"),
-            pair_loop.ISOLATED: (
-                Outcome.ISOLATED_ATOMS,
-                f"{worst:.0f} atoms without a neighbour within {tables.cutoff:g} A",
-            ),
-            pair_loop.ABSURD_FORCE: (Outcome.EXPLODED, f"force of {worst:.3g} eV/A"),
-            pair_loop.NOT_FINITE: (Outcome.EXPLODED, "positions, cell or energy are not finite"),
+            pair_loop.CONVERGED: Verdict(Outcome.CONVERGED, ""),
+            pair_loop.OUT_OF_STEPS: guards.out_of_steps(left, int(record[pair_loop.STEPS])),
+            pair_loop.UNFINISHED: guards.out_of_time(left, seconds),
+            pair_loop.TOO_CLOSE: guards.too_close(worst, self.tier),
+            pair_loop.EXPLODED: guards.exploded(worst),
+            pair_loop.ISOLATED: guards.isolated(worst, tables.cutoff),
+            pair_loop.ABSURD_FORCE: guards.absurd_force(worst),
+            pair_loop.NOT_FINITE: Verdict(Outcome.EXPLODED, "positions, cell or energy are not finite"),
         }[end.code]
 
     def _failed(self, structure: Structure, reason: str, seconds: float) -> RelaxResult:
-        line = " ".join(reason.split())
         return RelaxResult(
             outcome=Outcome.ENGINE_ERROR,
             structure=structure.copy(),
             seconds=seconds,
-            reason=line if len(line) <= 200 else line[:197] + "...",
+            reason=one_line(reason),
             engine=self.name,
             engine_version=self.version,
         )
@@ -278,15 +274,3 @@ def _symbols(structure: Structure) -> list[str]:
     if not structure.is_ordered:
         raise FuseFlowsError("the structure has partly occupied sites")
     return [site.specie.symbol for site in structure]
-
-
-def _moved(structure: Structure, end: _End) -> Structure:
-    """Copy of a structure with the cell and the positions of the end."""
-    from pymatgen.core import Lattice, Structure
-
-    return Structure(
-        Lattice(end.cell),
-        structure.species_and_occu,  # compositions are taken as they are, which saves a third of the time
-        np.linalg.solve(end.cell.T, end.positions.T).T,
-        site_properties=dict(structure.site_properties),
-    )

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from pymatgen.core import Structure
 
 
@@ -26,6 +27,11 @@ class Outcome(StrEnum):
     def is_success(self) -> bool:
         """Whether the energy may take part in the search."""
         return self is Outcome.CONVERGED
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether the relaxation came so far that its last energy means something."""
+        return self in {Outcome.CONVERGED, Outcome.NOT_CONVERGED, Outcome.TIMED_OUT}
 
 
 @dataclass(frozen=True)
@@ -71,3 +77,36 @@ class RelaxResult:
     def energy_per_atom(self) -> float | None:
         """Energy in eV/atom of the structure it is stored with."""
         return None if self.energy is None else self.energy / len(self.structure)
+
+
+def with_geometry(structure: Structure, lattice: np.ndarray, frac_coords: np.ndarray) -> Structure:
+    """Return a copy of a structure with another cell and other coordinates.
+
+    Parameters
+    ----------
+    structure
+        Gives species and properties of the sites.
+    lattice
+        (3, 3) rows are the lattice vectors, A.
+    frac_coords
+        (n, 3) fractional coordinates.
+
+    Returns
+    -------
+    Structure
+        With the sites in the same order.
+    """
+    from pymatgen.core import Lattice, Structure
+
+    return Structure(
+        Lattice(lattice),
+        structure.species_and_occu,  # compositions are taken as they are, which saves a third of the time
+        frac_coords,
+        site_properties=dict(structure.site_properties),
+    )
+
+
+def one_line(reason: str) -> str:
+    """Return a reason on one line of at most 200 characters."""
+    text = " ".join(reason.split())
+    return text if len(text) <= 200 else text[:197] + "..."

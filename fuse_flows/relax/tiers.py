@@ -47,8 +47,9 @@ def build_relaxer(tier: TierConfig) -> Relaxer:
 
 
 @cache
-def _build(tier_json: str) -> Relaxer:
-    relaxer = _relaxer(TierConfig.model_validate_json(tier_json))
+def _build(tier_json: str, *, single: bool = False) -> Relaxer:
+    tier = TierConfig.model_validate_json(tier_json)
+    relaxer = _relaxer(tier.model_copy(update={"max_steps": 0}) if single else tier)
     limit_threads(settings().threads)  # now that the libraries of the calculator are loaded
     return relaxer
 
@@ -93,7 +94,7 @@ def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
     MissingExtraError
         If its package is not installed.
     """
-    return _relaxer(tier.model_copy(update={"max_steps": 0})).relax(structure)
+    return _build(tier.model_dump_json(), single=True).relax(structure)
 
 
 def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[RelaxResult]:

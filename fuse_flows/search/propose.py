@@ -23,7 +23,7 @@ from fuse_flows.structures.radii import module_edge
 from fuse_flows.structures.symmetry import choose_cell, unsheared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
 
@@ -123,32 +123,50 @@ def propose(
     list of Proposal
         For step ``state.step + 1``.
     """
-    proposals: list[Proposal] = []
+    return list(proposals(state, config, pool, visited))
+
+
+def proposals(
+    state: SearchState, config: SearchConfig, pool: PoolReader = no_pool, visited: VisitedMinima | None = None
+) -> Iterator[Proposal]:
+    """Make the structures of :func:`propose` one after the other, for who does not need them all.
+
+    As long as no structure has relaxed successfully, there is nothing to move and the pool or the assembler makes the
+    proposals.
+    """
+    walker, step = state.walker, state.step + 1
     fresh = PoolDraw.at(state, config, pool)
+    context = move_context(config, state.volumes)
+    parent = None
+    if state.current is not None and state.current_structure is not None:
+        current = unsheared(Structure.from_dict(state.current_structure))
+        parent = BlockStructure.from_structure(current, edge=context.edge)
     for index in range(config.proposals_per_step):
-        proposals.append(_propose_one(state, config, fresh, visited, index))
-        if proposals[-1].pool_member is not None:
-            fresh = fresh.without(proposals[-1].pool_member)
-    return proposals
+        if parent is None:
+            made = _fresh_proposal(config, walker, step, index, draw=fresh.draw, samples=state.volumes)
+        else:
+            made = _moved_proposal(state, parent, context, fresh, visited=visited, index=index)
+        if made.pool_member is not None:
+            fresh = fresh.without(made.pool_member)
+        yield made
 
 
-def _propose_one(
-    state: SearchState, config: SearchConfig, fresh: PoolDraw, visited: VisitedMinima | None, index: int
+def _moved_proposal(
+    state: SearchState,
+    parent: BlockStructure,
+    context: MoveContext,
+    fresh: PoolDraw,
+    *,
+    visited: VisitedMinima | None,
+    index: int,
 ) -> Proposal:
     """Draw a move and make a structure.
 
-    A move that fails is left out and another one drawn. As long as no structure has relaxed successfully, there is
-    nothing to move and the pool or the assembler makes the proposals. A proposal that is a visited minimum already
-    counts as a failed move and is drawn again, by any move, up to ``duplicates.redraws`` times; then what comes is
-    relaxed anyway.
+    A move that fails is left out and another one drawn. A proposal that is a visited minimum already counts as a
+    failed move and is drawn again, by any move, up to ``duplicates.redraws`` times; then what comes is relaxed anyway.
     """
-    walker, step = state.walker, state.step + 1
-    if state.current is None or state.current_structure is None:
-        return _fresh_proposal(config, walker, step, index, draw=fresh.draw, samples=state.volumes)
+    config, walker, step = context.config, state.walker, state.step + 1
     draw = streams(config.seed, walker, step, index)
-    context = move_context(config, state.volumes)
-    current = unsheared(Structure.from_dict(state.current_structure))
-    parent = BlockStructure.from_structure(current, edge=context.edge)
     move, chance, moved, failures = _first_possible_move(parent, context, state, draw.propose, fresh, visited=visited)
     chosen = None if moved is None else choose_cell(moved.to_structure(), config.symmetry, config.max_atoms)
     return Proposal(
@@ -158,7 +176,7 @@ def _propose_one(
         index=index,
         source="file" if isinstance(moved, DrawnMember) else "move",
         structure=None if chosen is None else rattled(chosen.structure, config.rattle, draw.rattle),
-        parent_id=state.current.candidate_id,
+        parent_id=None if state.current is None else state.current.candidate_id,
         move=move,
         move_probability=chance,
         failures=failures,
