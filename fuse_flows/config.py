@@ -69,12 +69,36 @@ class GeneratorConfig(_Section):
     attempts: int = Field(1000, ge=1, description="Draws before the assembler gives one structure up.")
 
 
+class QueueConfig(_Section):
+    """How the jobs of an expensive tier reach the machines for it; this never changes what they compute."""
+
+    category: str | None = Field(
+        None, min_length=1, description="FireWorks category of the jobs; None: the name of the calculator."
+    )
+    fworker: str | None = Field(None, description="Name of the only FWorker that may take them.")
+    qadapter: dict[str, Any] = Field(
+        default_factory=dict, description="Settings over those of my_qadapter.yaml (qlaunch in reservation mode)."
+    )
+    job: Literal["candidate", "stage"] = Field("candidate", description="What one job does: all stages, or one.")
+    wall_time: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds for one job; what is left when they are over is done by another job. None: "
+        "the end of the Slurm job, if there is one.",
+    )
+    wall_buffer: float = Field(300.0, ge=0, description="Seconds of these that are kept for the last ionic step.")
+    max_requeues: int = Field(20, ge=0, description="Further jobs for one relaxation that never has enough time.")
+    custodian: dict[str, Any] = Field(
+        default_factory=dict, description="Keywords of custodian, such as {polling_time_step: 10, monitor_freq: 30}."
+    )
+
+
 class TierConfig(_Section):
     """One tier of relaxation: which potential, how far, and what counts as a failure."""
 
     calculator: str = Field(
         "chgnet",
-        description="spp, chgnet, emt, lj, buckingham, gulp, any force field of atomate2 (such as MACE-MP-0) or "
+        description="spp, chgnet, emt, lj, buckingham, gulp, vasp, any force field of atomate2 (such as MACE-MP-0) or "
         "the import path of an ASE calculator ('package.module:Class').",
     )
     calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
@@ -90,6 +114,14 @@ class TierConfig(_Section):
     max_volume_change: float = Field(
         5.0, gt=1, description="Exploded when the volume grows, or shrinks, by more than this factor."
     )
+    queue: bool | QueueConfig | None = Field(
+        None, description="Relax in jobs of their own, for other workers: true, false or settings; None: only vasp."
+    )
+
+    @property
+    def queue_settings(self) -> QueueConfig:
+        """The settings of its queue; the defaults where none are given."""
+        return self.queue if isinstance(self.queue, QueueConfig) else QueueConfig()
 
 
 class GenerationConfig(_Section):
@@ -431,6 +463,7 @@ class SearchConfig(_Section):
         """
         identity = self.model_dump(mode="json", exclude={"stop", "execution", "pool", "walkers"})
         for tier in identity["tiers"]:  # of a library with a digest the content counts, not its folder
+            del tier["queue"]
             if "digest" in tier["calculator_kwargs"]:
                 tier["calculator_kwargs"].pop("library", None)
         if self.walkers.number > 1:
@@ -438,7 +471,7 @@ class SearchConfig(_Section):
         if self.move_policy != "reinforce":
             del identity["reinforce"]
         if self.pool.digest is not None:
-            identity["pool"] = self.pool.model_dump(mode="json", exclude={"structures"})
+            identity["pool"] = self.pool.model_dump(mode="json", exclude={"structures": True, "rank_tier": {"queue"}})
         elif self.pool.structures is not None:
             raise ConfigError("pool.structures", "has not been read yet; fuse_flows.generators.files.read_pool does it")
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -26,6 +26,12 @@ class Settings(BaseSettings):
     gulp: str | None = Field(
         None, description="Command of the General Utility Lattice Program, with its arguments; None: PATH."
     )
+    vasp_elsewhere: bool = Field(
+        False, description="VASP and its POTCARs are on other machines: do not look for them on submission."
+    )
+    fizzled_grace: float = Field(
+        30.0, ge=0, description="Seconds for which a failed relaxation job may be run again before it is judged."
+    )
     threads: int = Field(1, ge=1, description="Threads of each worker's numerical libraries.")
 
 

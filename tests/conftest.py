@@ -7,6 +7,8 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import importlib.util
+import json
 import shutil
 import socket
 import sys
@@ -20,6 +22,7 @@ import pytest
 from fuse_flows.settings import settings
 from fuse_flows.store.server import EmbeddedServer
 
+STANDIN = Path(__file__).parent / "standin"
 USER_VARIABLES = ("FW_CONFIG_FILE", "JOBFLOW_CONFIG_FILE", "FUSE_FLOWS_LAUNCHPAD", "FUSE_FLOWS_DB_NAME")
 
 
@@ -121,3 +124,35 @@ def connection_factory(mongo_server, monkeypatch):
 def connection(connection_factory):
     """Return a connection to a fresh database with its indexes."""
     return connection_factory()
+
+
+@pytest.fixture(scope="session")
+def potcar_folder(tmp_path_factory):
+    """POTCARs that hold no data of VASP."""
+    spec = importlib.util.spec_from_file_location("potcars", STANDIN / "potcars.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.write_potcars(tmp_path_factory.mktemp("psp"))
+
+
+@pytest.fixture
+def standin(potcar_folder, monkeypatch, tmp_path):
+    """Let atomate2 and pymatgen find the stand-in, here and in processes; return a function that plans faults."""
+    import atomate2
+    import pymatgen.core
+
+    command = f"{sys.executable} {STANDIN / 'vasp_std.py'}"
+    monkeypatch.setattr(atomate2.SETTINGS, "VASP_CMD", command)
+    monkeypatch.setitem(pymatgen.core.SETTINGS, "PMG_VASP_PSP_DIR", str(potcar_folder))
+    monkeypatch.setenv("ATOMATE2_VASP_CMD", command)
+    monkeypatch.setenv("PMG_VASP_PSP_DIR", str(potcar_folder))
+    log = tmp_path / "standin.log"
+    monkeypatch.setenv("VASP_STANDIN_LOG", str(log))
+
+    def plan(faults="", *, every=0, model="pair"):
+        monkeypatch.setenv("VASP_STANDIN_FAULTS", faults)
+        monkeypatch.setenv("VASP_STANDIN_EVERY", str(every))
+        monkeypatch.setenv("VASP_STANDIN_MODEL", model)
+        return lambda: [json.loads(line) for line in log.read_text().splitlines()]
+
+    return plan

@@ -82,7 +82,9 @@ def search_config(
     from fuse_flows.config import GeneratorConfig, load_config
     from fuse_flows.errors import ConfigError
     from fuse_flows.relax.calculators import check_calculator
+    from fuse_flows.relax.queue_tiers import check_ranking
     from fuse_flows.relax.spp_tier import with_library_digests
+    from fuse_flows.relax.vasp.options import with_vasp_defaults
 
     overrides: dict[str, Any] = {"formula": formula, "max_atoms": max_atoms, "seed": seed, "label": label}
     if structures is not None:
@@ -99,6 +101,8 @@ def search_config(
     if initial_structures is not None:
         overrides["generator"] = {"initial_structures": initial_structures}
     search = with_library_digests(_with_library(load_config(config, **overrides), spp_library))
+    search = with_vasp_defaults(search)
+    check_ranking(search)
     for tier in search.tiers:
         check_calculator(tier, list(search.counts))
     return search

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fuse_flows.errors import JobFailedError
 from fuse_flows.flows.local import extend, start_workers
+from fuse_flows.relax.queue_tiers import categories
 from fuse_flows.settings import settings
 from fuse_flows.store.repair import repair
 from fuse_flows.store.requests import is_stop_requested
@@ -62,7 +63,7 @@ def run_and_watch(connection: Connection, config: SearchConfig, workers: int | N
     with Progress(*columns, TextColumn("{task.fields[news]}"), console=console) as progress:
         task = progress.add_task(config.formula, total=config.stop.max_structures, news="")
         while True:
-            processes = start_workers(connection, config.search_id, number, folder)
+            processes = start_workers(connection, config.search_id, number, folder, categories(config))
             interrupted = _watch(processes, lambda: progress.update(task, **_news(connection, config)))
             if interrupted or not extend(connection, config):
                 break

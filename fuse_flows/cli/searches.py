@@ -152,11 +152,15 @@ def workflow(
     console.print(f"wrote {output} (search {search.search_id}); add it with: lpad -l my_launchpad.yaml add {output}")
 
 
-def worker(search_id: Annotated[str, typer.Argument()], launchpad: LaunchPadFile = None) -> None:
+def worker(
+    search_id: Annotated[str, typer.Argument()],
+    category: Annotated[str, typer.Option(help="Jobs of this category only; __none__: those without one.")] = "",
+    launchpad: LaunchPadFile = None,
+) -> None:
     """Run the jobs of one search until none is left."""
     from fuse_flows.flows.local import work
 
-    launched = work(_connect(launchpad, fresh=False), search_id)
+    launched = work(_connect(launchpad, fresh=False), search_id, category)
     console.print(f"ran {launched} jobs")
 
 

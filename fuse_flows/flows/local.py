@@ -26,9 +26,11 @@ from fuse_flows.store.connection import write_launchpad_file
 from fuse_flows.store.once import add_once
 from fuse_flows.store.processes import worker_name
 from fuse_flows.store.requests import is_stop_requested, withdraw_stop
-from fuse_flows.store.searches import active_jobs, unfinished_jobs
+from fuse_flows.store.searches import active_jobs, is_between_jobs, unfinished_jobs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fuse_flows.config import SearchConfig
     from fuse_flows.store.connection import Connection
 
@@ -43,6 +45,11 @@ WFLOCK_EXPIRATION_KILL: true
 PRINT_FW_JSON: false
 """
 POLL_SECONDS = 0.2
+QUIET_SECONDS = 20.0
+"""For how long jobs may wait with nothing before them; then a crash left them, and ``repair`` is needed."""
+
+NO_CATEGORY = "__none__"
+"""FireWorks' name for jobs without a category."""
 
 
 def submit(connection: Connection, config: SearchConfig, pool: FilePool | None = None) -> Submission:
@@ -101,7 +108,9 @@ def extend(connection: Connection, config: SearchConfig) -> bool:
     return any(added)
 
 
-def start_workers(connection: Connection, search_id: str, number: int, folder: Path) -> list[subprocess.Popen]:
+def start_workers(
+    connection: Connection, search_id: str, number: int, folder: Path, categories: Sequence[str] = ()
+) -> list[subprocess.Popen]:
     """Start worker processes for a search.
 
     Parameters
@@ -114,6 +123,9 @@ def start_workers(connection: Connection, search_id: str, number: int, folder: P
         How many.
     folder
         Working directory of the workers, with their configuration and logs.
+    categories
+        Categories of the search's queue tiers: each gets one more worker of its own, and the others take the jobs
+        without a category. Without any, workers take all jobs.
 
     Returns
     -------
@@ -129,11 +141,12 @@ def start_workers(connection: Connection, search_id: str, number: int, folder: P
         if name in environment:
             environment[name] = str(Path(environment[name]).resolve())
     workers = []
-    for place in range(1, number + 1):
+    own = [*[NO_CATEGORY if categories else ""] * number, *categories]
+    for place, category in enumerate(own, start=1):
         with (folder / f"worker-{place}.log").open("a", encoding="utf-8") as log:
             workers.append(
                 subprocess.Popen(  # noqa: S603 - our own command line
-                    command,
+                    [*command, "--category", category],
                     cwd=folder,
                     env=environment,
                     stdout=log,
@@ -145,7 +158,7 @@ def start_workers(connection: Connection, search_id: str, number: int, folder: P
     return workers
 
 
-def work(connection: Connection, search_id: str) -> int:
+def work(connection: Connection, search_id: str, category: str = "") -> int:
     """Run the jobs of a search in this process until nobody works on it any more.
 
     While others work on the last jobs, it waits for what they add. On SIGTERM or SIGINT the job in hand is finished
@@ -157,6 +170,8 @@ def work(connection: Connection, search_id: str) -> int:
         The database.
     search_id
         The search.
+    category
+        FireWorks category of the jobs it takes: ``__none__`` for those without one, empty for all.
 
     Returns
     -------
@@ -174,12 +189,16 @@ def work(connection: Connection, search_id: str) -> int:
 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, request_stop)
-    worker = FWorker(name=worker_name(), query={"spec.search_id": search_id})
-    launched = 0
+    worker = FWorker(name=worker_name(), category=category, query={"spec.search_id": search_id})
+    launched, quiet_since = 0, time.monotonic()
     while not stopping:
         if connection.launchpad.run_exists(worker):
             launched += bool(launch_rocket(connection.launchpad, worker, strm_lvl="WARNING"))
+            quiet_since = time.monotonic()
         elif active_jobs(connection, search_id):
+            time.sleep(POLL_SECONDS)
+            quiet_since = time.monotonic()
+        elif is_between_jobs(connection, search_id) and time.monotonic() - quiet_since < QUIET_SECONDS:
             time.sleep(POLL_SECONDS)
         else:
             break

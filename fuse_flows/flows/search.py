@@ -13,15 +13,21 @@ from fuse_flows.generators.pool import dump_members, pool_digest
 from fuse_flows.jobs.base import describe
 from fuse_flows.jobs.firetask import search_workflow
 from fuse_flows.jobs.pool import PLACE, rank_members, store_pool
-from fuse_flows.jobs.population import relax_initial_structures
+from fuse_flows.jobs.population import (
+    collect_initial_structures,
+    prepare_initial_structures,
+    relax_initial_structures,
+)
+from fuse_flows.jobs.queue import accept_failures
 from fuse_flows.jobs.steps import begin_walk, title
+from fuse_flows.relax.queue_tiers import check_ranking, first_queue_tier
 from fuse_flows.search.pool import initial_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fireworks import Workflow
-    from jobflow import Job
+    from jobflow import Job, OutputReference
 
     from fuse_flows.config import SearchConfig
 
@@ -82,17 +88,33 @@ class SearchMaker(Maker):
         values = config.model_dump(mode="json")
         size, batch = config.generator.initial_structures, config.execution.structures_per_job
         jobs: list[Job] = []
+        populations: list[Job] = []
         for first in range(0, size, batch):
             last = min(first + batch, size)
             members = f"structure {first + 1}" if last == first + 1 else f"structures {first + 1}-{last}"
             in_pool = initial_place(config, first, walker) < len(self.pool.members)
             awaited = stored[-1].output if stored and in_pool else None
-            population = relax_initial_structures(values, first, last, walker, pool=awaited)
-            population.name = f"relax initial {members} of {whose}"
-            jobs.append(describe(population, config, walker=walker, segment=0, place=members))
-        beginning = begin_walk(values, [population.output for population in jobs], walker)
+            batch_jobs = self._members(members, range(first, last), walker, awaited)
+            jobs += batch_jobs
+            populations.append(batch_jobs[-1])
+        beginning = begin_walk(values, [population.output for population in populations], walker)
         beginning.name = f"begin the walk of {whose}"
         return [*jobs, describe(beginning, config, walker=walker, segment=0, place="beginning")]
+
+    def _members(self, members: str, indices: range, walker: int, pool: OutputReference | None) -> list[Job]:
+        """Return the job that relaxes some members; with a queue, the one that makes and the one that collects them."""
+        config, whose, values = self.config, title(self.config, walker), self.config.model_dump(mode="json")
+        batch = (values, indices.start, indices.stop, walker)
+        if first_queue_tier(config.tiers) is None:
+            population = relax_initial_structures(*batch, pool=pool)
+            population.name = f"relax initial {members} of {whose}"
+            return [describe(population, config, walker=walker, segment=0, place=members)]
+        made = prepare_initial_structures(*batch, pool=pool)
+        made.name = f"prepare initial {members} of {whose}"
+        describe(made, config, walker=walker, segment=0, place=f"prepare {members}")
+        population = accept_failures(collect_initial_structures(*batch, prepared=made.output, pool=pool))
+        population.name = f"collect initial {members} of {whose}"
+        return [made, describe(population, config, walker=walker, segment=0, place=f"collect {members}")]
 
     def _pool_jobs(self) -> list[Job]:
         """Return the jobs that rank and store the pool, if the search has one; the last of them stores it."""
@@ -115,6 +137,7 @@ class SearchMaker(Maker):
         config, members, batch = self.config, self.pool.members, self.config.execution.rankings_per_job
         if config.pool.rank == "none":
             return []
+        check_ranking(config)
         jobs: list[Job] = []
         for first in range(0, len(members), batch):
             last = min(first + batch, len(members))

@@ -12,6 +12,7 @@ from fuse_flows.structures.fingerprint import Cell, fingerprint
 
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
+    from fuse_flows.relax.result import RelaxResult
     from fuse_flows.search.propose import Proposal
 
 
@@ -31,6 +32,26 @@ def evaluate(proposal: Proposal, config: SearchConfig) -> dict[str, Any]:
         A :class:`.CandidateDoc`, without a verdict, as plain values.
     """
     results = [] if proposal.structure is None else relax_through(proposal.structure, config.tiers)
+    return candidate_of(proposal, results, config)
+
+
+def candidate_of(proposal: Proposal, results: list[RelaxResult], config: SearchConfig) -> dict[str, Any]:
+    """Put together what became of a proposal.
+
+    Parameters
+    ----------
+    proposal
+        What was proposed.
+    results
+        Results of the tiers, in order.
+    config
+        The search.
+
+    Returns
+    -------
+    dict
+        A :class:`.CandidateDoc`, without a verdict, as plain values.
+    """
     document = CandidateDoc.from_proposal(
         proposal,
         results,

@@ -15,6 +15,7 @@ from fireworks import explicit_serialize
 from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
 
 from fuse_flows.jobs.continuation import Segment, collect_segments
+from fuse_flows.jobs.fizzled import know_launchpad
 from fuse_flows.jobs.interruption import listen_to_requests
 from fuse_flows.store.connection import Connection, configured_jobstore, jobstore_from_launchpad
 from fuse_flows.store.once import add_once
@@ -46,7 +47,11 @@ class SearchFiretask(JobFiretask):
         if serialised_store is None:
             self["store"] = _prepared_jobstore(self.launchpad)
         try:
-            with collect_segments() as requests, listen_to_requests(self.launchpad, fw_spec.get("search_id", "")):
+            with (
+                collect_segments() as requests,
+                listen_to_requests(self.launchpad, fw_spec.get("search_id", "")),
+                know_launchpad(self.launchpad),
+            ):
                 action = super().run_task(fw_spec)
         finally:
             self["store"] = serialised_store

@@ -16,8 +16,10 @@ from fuse_flows.jobs.evaluate import evaluate, evaluation_of
 from fuse_flows.jobs.interruption import interrupted
 from fuse_flows.jobs.meetings import Place, newest_steps, state_after
 from fuse_flows.jobs.pool import stored_pool
+from fuse_flows.jobs.queue import accept_failures, collected, prepare, relax_further
 from fuse_flows.jobs.visited import minima_of, read_visited
 from fuse_flows.jobs.walk import judge_candidates, walk
+from fuse_flows.relax.queue_tiers import first_queue_tier
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import ProposalDoc, StepDoc
 from fuse_flows.search.judge import should_stop, start
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from jobflow import JobStore
 
+    from fuse_flows.search.propose import Proposal
     from fuse_flows.search.visited import VisitedMinima
 
 
@@ -122,9 +125,29 @@ def relax_proposal(config: dict[str, Any], previous: Place, index: int, walker: 
     if stored is not None:
         return stored
     search = SearchConfig.model_validate(config)
-    before, visited = _standing(search, previous, walker)
-    proposal = next(islice(proposals(before, search, stored_pool(search), visited), index, None))
+    proposal = _proposal(search, previous, index, walker)
     return to_mongo(ProposalDoc(search_id=search.search_id, walker=walker, relaxed=evaluate(proposal, search)))
+
+
+@search_job
+def prepare_proposal(config: dict[str, Any], previous: Place, index: int, walker: int = 0) -> Response:
+    """Make one of the proposals of a step of a search with a queue tier, and add the job that relaxes it.
+
+    Parameters
+    ----------
+    config, previous, index, walker
+        As of :func:`relax_proposal`.
+
+    Returns
+    -------
+    Response
+        With a :class:`.PreparedDoc`.
+    """
+    search, stored = SearchConfig.model_validate(config), own_output()
+    if stored is None:
+        proposal = _proposal(search, previous, index, walker)
+        stored = prepare({f"proposal {index + 1} of step {proposal.step}": proposal}, search, walker)
+    return relax_further(search, stored, CURRENT_JOB.job.metadata["segment"])
 
 
 @search_job
@@ -156,9 +179,21 @@ def judge_proposals(
     if stored is None:
         before, visited = _standing(search, previous, walker)
         made = propose(before, search, stored_pool(search), visited)
-        candidates = [read_output(reference.uuid)["relaxed"] for reference in relaxed]
+        outputs = [read_output(reference.uuid) for reference in relaxed]
+        candidates = [_relaxed(output, proposal, search) for output, proposal in zip(outputs, made, strict=True)]
         stored = _step_document(search, *judge_candidates(search, before, made, candidates, visited))
     return _go_on(search, stored, jobs_left=jobs_left)
+
+
+def _proposal(config: SearchConfig, previous: Place, index: int, walker: int) -> Proposal:
+    """Make one of the proposals of a step."""
+    before, visited = _standing(config, previous, walker)
+    return next(islice(proposals(before, config, stored_pool(config), visited), index, None))
+
+
+def _relaxed(output: dict[str, Any], proposal: Proposal, config: SearchConfig) -> dict[str, Any]:
+    """Return the candidate that a job relaxed, or that it prepared and the queue relaxed."""
+    return collected(output["prepared"][0], proposal, config) if "prepared" in output else output["relaxed"]
 
 
 def open_segments(
@@ -235,7 +270,8 @@ def _leave_meeting(config: SearchConfig, state: SearchState, this: Place, store:
 
 def _next_step(config: SearchConfig, state: SearchState, previous: Place, jobs_left: int, segment: int) -> Job | Flow:
     """Return the job, or the jobs, of the next step, with titles that read like prose."""
-    if config.proposals_per_step > 1 and config.execution.parallel_proposals:
+    side_by_side = config.proposals_per_step > 1 and config.execution.parallel_proposals
+    if side_by_side or first_queue_tier(config.tiers) is not None:
         return _step_of_proposals(config, state, previous, jobs_left, segment)
     following = take_steps(config.model_dump(mode="json"), list(previous), jobs_left - 1, state.walker)
     first, last = state.step + 1, state.step + config.execution.steps_per_job
@@ -245,16 +281,20 @@ def _next_step(config: SearchConfig, state: SearchState, previous: Place, jobs_l
 
 
 def _step_of_proposals(config: SearchConfig, state: SearchState, previous: Place, jobs_left: int, segment: int) -> Flow:
-    """Return the jobs of a step whose proposals are relaxed side by side."""
+    """Return the jobs of a step whose proposals are relaxed side by side, or in the queue."""
     values, step = config.model_dump(mode="json"), state.step + 1
+    queue = first_queue_tier(config.tiers) is not None
+    verb, make = ("prepare", prepare_proposal) if queue else ("relax", relax_proposal)
     jobs = []
     for index in range(config.proposals_per_step):
-        job = relax_proposal(values, list(previous), index, state.walker)
+        job = make(values, list(previous), index, state.walker)
         place = f"proposal {index + 1} of step {step}"
-        job.name = f"relax {place} of {title(config, state.walker)}"
+        job.name = f"{verb} {place} of {title(config, state.walker)}"
         jobs.append(describe(job, config, walker=state.walker, segment=segment, place=place))
-    left = jobs_left - len(jobs) - 1
+    left = jobs_left - len(jobs) * (2 if queue else 1) - 1
     judging = judge_proposals(values, list(previous), [job.output for job in jobs], left, state.walker)
+    if queue:
+        accept_failures(judging)
     judging.name = f"judge step {step} of {title(config, state.walker)}"
     describe(judging, config, walker=state.walker, segment=segment, place=f"judge step {step}")
     return Flow([*jobs, judging], name=f"step {step} of {title(config, state.walker)}")

@@ -27,6 +27,9 @@ _OWN = ("chgnet", "emt", "lj", "buckingham")
 #: A program, not an ASE calculator; its tier is :class:`fuse_flows.relax.gulp_tier.GulpRelaxer`.
 _GULP = "gulp"
 
+#: Another one, of the queue: :class:`fuse_flows.relax.vasp.tier.VaspRelaxer`.
+_VASP = "vasp"
+
 _CHGNET_MODELS = ("0.3.0", "0.2.0", "r2scan")
 
 #: Elements up to plutonium for which CHGNet's training data (MPtrj) have no structure.
@@ -97,6 +100,11 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
     """
     kind = _kind(tier.calculator)
     kwargs_json = _json_kwargs(tier)
+    if kind == _VASP:
+        from fuse_flows.relax.vasp.checks import check_vasp
+
+        check_vasp(tier, elements)
+        return
     _check_installed(kind, tier.calculator)
     if kind == "gulp":
         from fuse_flows.relax.gulp_tier import check_gulp
@@ -150,7 +158,9 @@ def engines() -> dict[str, str]:
                 states[name] = str(error)
         else:
             states[name] = "available"
-    return states
+    from fuse_flows.relax.vasp.checks import vasp_state
+
+    return states | {_VASP: vasp_state()}
 
 
 def cutoff(calculator: Any) -> float | None:
@@ -226,7 +236,7 @@ def _mlff_names() -> dict[str, str]:
 def _kind(name: str) -> str:
     """One of ours, ``mlff:<name in the enum>`` or ``path:<module>:<attribute>``."""
     bare = name.removeprefix("MLFF.")
-    if bare.lower() in {*_OWN, SPP, _GULP}:
+    if bare.lower() in {*_OWN, SPP, _GULP, _VASP}:
         return bare.lower()
     mlff = _mlff_names()
     if bare in mlff:
@@ -234,7 +244,7 @@ def _kind(name: str) -> str:
     module, separator, attribute = bare.rpartition(":" if ":" in bare else ".")
     if separator and module and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return f"path:{module}:{attribute}"
-    known = ", ".join([*_OWN, SPP, _GULP, *sorted(mlff, key=str.lower)])
+    known = ", ".join([*_OWN, SPP, _GULP, _VASP, *sorted(mlff, key=str.lower)])
     msg = f"{name!r} is unknown; use one of {known}, or an import path such as package.module:Class"
     raise ConfigError(_FIELD, msg)
 
@@ -303,7 +313,7 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
         from fuse_flows.relax.chgnet import ChgnetCalculator
 
         return ChgnetCalculator(**kwargs)
-    if kind == _GULP:
+    if kind in {_GULP, _VASP}:
         raise ValueError("it is a program with a tier of its own; use fuse_flows.relax.tiers.build_relaxer")
     if kind in {"emt", "lj"}:
         from ase.calculators import emt, lj

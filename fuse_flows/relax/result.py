@@ -15,23 +15,25 @@ class Outcome(StrEnum):
     """How the relaxation of a candidate ended."""
 
     CONVERGED = "CONVERGED"
+    ACCEPTED = "ACCEPTED"  # steps used up, but all forces below the tier's limit
     NOT_CONVERGED = "NOT_CONVERGED"
     TOO_CLOSE = "TOO_CLOSE"
     ISOLATED_ATOMS = "ISOLATED_ATOMS"
     EXPLODED = "EXPLODED"
     TIMED_OUT = "TIMED_OUT"
+    ELECTRONIC_FAILURE = "ELECTRONIC_FAILURE"
     ENGINE_ERROR = "ENGINE_ERROR"
     NOT_GENERATED = "NOT_GENERATED"
 
     @property
     def is_success(self) -> bool:
         """Whether the energy may take part in the search."""
-        return self is Outcome.CONVERGED
+        return self in {Outcome.CONVERGED, Outcome.ACCEPTED}
 
     @property
     def has_energy(self) -> bool:
         """Whether the relaxation came so far that its last energy means something."""
-        return self in {Outcome.CONVERGED, Outcome.NOT_CONVERGED, Outcome.TIMED_OUT}
+        return self.is_success or self in {Outcome.NOT_CONVERGED, Outcome.TIMED_OUT}
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ class RelaxResult:
         Name of the calculator.
     engine_version
         Version of the package behind it.
+    corrections
+        Errors of the engine that were corrected on the way, or that were not.
+    tasks
+        Jobs in whose outputs the engine's own documents (atomate2's TaskDoc) lie.
     """
 
     outcome: Outcome
@@ -72,6 +78,8 @@ class RelaxResult:
     reason: str = ""
     engine: str = ""
     engine_version: str = field(default="")
+    corrections: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
     @property
     def energy_per_atom(self) -> float | None:

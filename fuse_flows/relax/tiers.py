@@ -56,6 +56,10 @@ def _build(tier_json: str, *, single: bool = False) -> Relaxer:
 
 def _relaxer(tier: TierConfig) -> Relaxer:
     """Return the compiled relaxer for potentials between pairs, GULP, or ASE for everything else."""
+    if tier.calculator.lower() == "vasp":
+        from fuse_flows.relax.vasp.tier import VaspRelaxer
+
+        return VaspRelaxer(tier)
     if tier.calculator.lower() == "gulp":
         from fuse_flows.relax.gulp_tier import GulpRelaxer
 
@@ -125,7 +129,12 @@ def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[Rel
     for tier in tiers:
         result = build_relaxer(tier).relax(structure)
         results.append(result)
-        if result.outcome not in {Outcome.CONVERGED, Outcome.NOT_CONVERGED}:
+        if not goes_on(result):
             break
         structure = result.structure
     return results
+
+
+def goes_on(result: RelaxResult) -> bool:
+    """Tell whether the next tier gets the structure: it converged, or only ran out of steps."""
+    return result.outcome.is_success or result.outcome is Outcome.NOT_CONVERGED

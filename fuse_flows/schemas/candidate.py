@@ -32,6 +32,10 @@ class TierDoc(Document):
     smax: float | None = Field(None, description="Largest component of the stress, GPa.")
     steps: int = Field(0, description="Steps of the optimiser.")
     seconds: float = Field(0.0, description="Wall time.")
+    corrections: list[str] = Field(default_factory=list, description="Errors of the engine met on the way.")
+    tasks: list[str] = Field(
+        default_factory=list, description="Jobs whose outputs are the engine's own documents (atomate2's TaskDoc)."
+    )
 
     @classmethod
     def from_result(cls, result: RelaxResult) -> Self:
@@ -46,6 +50,8 @@ class TierDoc(Document):
             smax=result.smax,
             steps=result.steps,
             seconds=result.seconds,
+            corrections=list(result.corrections),
+            tasks=list(result.tasks),
         )
 
 

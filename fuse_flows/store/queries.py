@@ -86,7 +86,7 @@ def best_candidates(
     """
     ids = _ids_of(connection, search_id_or_formula)
     order = {"energy_per_atom": 1, "step": 1, "index": 1, "walker": 1, "search_id": 1}
-    conditions = {"outcome": Outcome.CONVERGED.value, "energy_per_atom": {"$ne": None}}
+    conditions = {"outcome": {"$in": [o.value for o in Outcome if o.is_success]}, "energy_per_atom": {"$ne": None}}
     stages: list[dict[str, Any]] = [{"$sort": order}]
     if unique:
         cluster = {"$ifNull": ["$cluster_id", "$candidate_id"]}
@@ -135,7 +135,7 @@ def latest_step(connection: Connection, search_id: str, walker: int | None = Non
     dict or None
         With ``uuid``, ``index`` and ``output`` (a :class:`.StepDoc`); None before the walk has begun.
     """
-    query: dict[str, Any] = {_SEARCH_ID: search_id, "output.state": {"$exists": True}}
+    query: dict[str, Any] = {_SEARCH_ID: search_id, "output.state": {"$exists": True}, "output.step": {"$exists": True}}
     if walker is not None:
         query["output.walker"] = walker
     return connection.outputs.find_one(query, {"uuid": 1, "index": 1, "output": 1}, sort=[("output.step", -1)])

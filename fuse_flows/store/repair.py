@@ -229,13 +229,14 @@ class _Scope:
         of_a_search: dict[str, Any] = self._fireworks or {"spec.search_id": {"$exists": True}}
         query = {**of_a_search, "state": "FIZZLED"}
         found = {firework["fw_id"] for firework in self._launchpad.fireworks.find(query, {"fw_id": 1})}
-        kept = []
+        kept, behind = [], set()
         for workflow in self._launchpad.workflows.find({"nodes": {"$in": list(found)}}, {"links": 1, "fw_states": 1}):
             states = workflow["fw_states"]
             for fw_id, children in workflow["links"].items():
-                if int(fw_id) in found and all(states[str(child)] == "WAITING" for child in children):
+                if int(fw_id) in found and all(states[str(child)] in {"WAITING", "FIZZLED"} for child in children):
                     kept.append(int(fw_id))
-        return kept
+                    behind.update(children)
+        return [fw_id for fw_id in kept if fw_id not in behind]  # these run again with those before them
 
     def _launch_states(self, launch_ids: list[int]) -> list[str]:
         if not launch_ids:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _FINAL = ("COMPLETED", "ARCHIVED")
 _ACTIVE = ("READY", "RESERVED", "RUNNING")
+_STOPPED = ("FIZZLED", "PAUSED", "DEFUSED")
+#: Failed jobs that do not stop a search: the job that waits for them records the failure.
+_TOLERATED = {"state": "FIZZLED", "spec.may_fail": True}
 
 
 def search_config_of(connection: Connection, search_id: str, **changes: dict[str, Any]) -> SearchConfig:
@@ -75,7 +78,7 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
     states = [SearchState.model_validate(output["state"]) for output in outputs]
     outcomes = counts_by_outcome(connection, search_id)
     jobs = jobs_by_state(connection, search_id)
-    unfinished = any(number for name, number in jobs.items() if name not in _FINAL)
+    unfinished = unfinished_jobs(connection, search_id) > 0
     reason = _stop_reason(config, states)
     if is_stop_requested(connection.launchpad, search_id):
         reason = reason or STOP_REQUESTED
@@ -118,6 +121,8 @@ def jobs_by_state(connection: Connection, search_id: str) -> dict[str, int]:
 def unfinished_jobs(connection: Connection, search_id: str, walker: int | None = None) -> int:
     """Count the jobs of a search that have not been completed, whatever keeps them.
 
+    Relaxations of the queue that failed do not count: whether the search goes on is decided by the job behind them.
+
     Parameters
     ----------
     connection
@@ -132,7 +137,7 @@ def unfinished_jobs(connection: Connection, search_id: str, walker: int | None =
     int
         How many.
     """
-    query: dict[str, Any] = {"spec.search_id": search_id, "state": {"$nin": list(_FINAL)}}
+    query: dict[str, Any] = {"spec.search_id": search_id, "state": {"$nin": list(_FINAL)}, "$nor": [_TOLERATED]}
     if walker is not None:
         query["spec.walker"] = walker
     return connection.launchpad.fireworks.count_documents(query)
@@ -158,6 +163,23 @@ def active_jobs(connection: Connection, search_id: str) -> int:
     )
 
 
+def is_between_jobs(connection: Connection, search_id: str) -> bool:
+    """Tell whether jobs wait although nothing is active and nothing has stopped.
+
+    So it is for a moment whenever a job has ended and those behind it are not released yet.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+    """
+    query = {"spec.search_id": search_id, "$nor": [_TOLERATED]}
+    states = set(connection.launchpad.fireworks.distinct("state", query))
+    return "WAITING" in states and not states & {*_ACTIVE, *_STOPPED}
+
+
 def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]]:
     """Return the jobs of a search that ended with an exception.
 
@@ -175,9 +197,8 @@ def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]
     """
     launchpad = connection.launchpad
     failed = []
-    for firework in launchpad.fireworks.find(
-        {"spec.search_id": search_id, "state": "FIZZLED"}, {"name": 1, "launches": 1}
-    ):
+    query = {"spec.search_id": search_id, "state": "FIZZLED", "$nor": [_TOLERATED]}
+    for firework in launchpad.fireworks.find(query, {"name": 1, "launches": 1}):
         launch = launchpad.launches.find_one({"launch_id": {"$in": firework["launches"]}}, {"action": 1}) or {}
         exception = ((launch.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
         lines = str(exception.get("_stacktrace", "unknown reason")).strip().splitlines()

@@ -15,6 +15,8 @@ from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 from jobflow import Flow, JobStore, job
 from jobflow.managers.fireworks import flow_to_workflow
 
+from fuse_flows.config import TierConfig
+from fuse_flows.relax.queue_tiers import category_of
 from fuse_flows.settings import Settings
 from fuse_flows.store.server import embedded_server
 
@@ -60,8 +62,15 @@ def test_fworker_takes_every_job():
     assert set(worker.query) == {"$or"}
 
 
-def test_qadapter_fills_the_template_of_slurm():
-    adapter = CommonAdapter.from_file(str(CONFIGS / "my_qadapter.yaml"))
+def test_workers_of_two_categories_share_the_jobs():
+    vasp = FWorker.from_file(str(CONFIGS / "my_fworker_vasp.yaml"))
+    assert vasp.query["spec._category"] == category_of(TierConfig(calculator="vasp"))
+    assert "category: __none__" in (CONFIGS / "my_fworker_vasp.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["my_qadapter.yaml", "my_qadapter_vasp.yaml"])
+def test_qadapter_fills_the_template_of_slurm(name):
+    adapter = CommonAdapter.from_file(str(CONFIGS / name))
     script = adapter.get_script_str("/launch/here")
     assert "$$" not in script
     assert "#SBATCH --time=24:00:00" in script

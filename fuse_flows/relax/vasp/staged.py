@@ -1,0 +1,210 @@
+"""The staged relaxation: stage after stage, guards in between, and the outcome at the end.
+
+What a job has come to when its time is over is a :class:`Progress`, from which another job goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fuse_flows.relax.base import Part
+from fuse_flows.relax.guards import Verdict, check_contacts, check_geometry
+from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax.vasp.documents import merged_document
+from fuse_flows.relax.vasp.options import VASP
+from fuse_flows.relax.vasp.stage import RunSettings, StageEnd, run_stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from emmet.core.tasks import TaskDoc
+    from pymatgen.core import Structure
+
+    from fuse_flows.config import TierConfig
+    from fuse_flows.relax.vasp.options import VaspOptions
+
+_LABEL = "staged relaxation"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a relaxation stands between two jobs.
+
+    Parameters
+    ----------
+    stage
+        The stage that comes next, from 0.
+    steps_of_stage
+        Steps of it that an interrupted job has made already.
+    structure
+        Where it goes on; None to begin at the beginning.
+    steps, seconds
+        Ionic steps and wall time so far.
+    corrections
+        Errors that custodian found, with the number of the stage.
+    ionic
+        Whether the last stage that moves atoms converged.
+    interruptions
+        Jobs that ended for want of time.
+    """
+
+    stage: int = 0
+    steps_of_stage: int = 0
+    structure: Structure | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    corrections: tuple[str, ...] = ()
+    ionic: bool = True
+    interruptions: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        structure = None if self.structure is None else self.structure.as_dict(verbosity=0)
+        return {**self.__dict__, "structure": structure, "corrections": list(self.corrections)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Progress:
+        """Read what :meth:`to_dict` wrote."""
+        from pymatgen.core import Structure
+
+        structure = None if values["structure"] is None else Structure.from_dict(values["structure"])
+        return cls(**{**values, "structure": structure, "corrections": tuple(values["corrections"])})
+
+
+def relax_staged(
+    structure: Structure,
+    options: VaspOptions,
+    tier: TierConfig,
+    folder: Path,
+    *,
+    watch: RunSettings | None = None,
+    begun: Progress | None = None,
+    max_stages: int | None = None,
+) -> Part:
+    """Relax a structure through the stages of a VASP tier, or through as many of them as there is time for.
+
+    Parameters
+    ----------
+    structure
+        The structure as the tier got it; the guards compare with its volume.
+    options
+        The options of the tier.
+    tier
+        The tier, for its guards.
+    folder
+        A new folder; each stage works in a folder of its own in it.
+    watch
+        How the runs are watched.
+    begun
+        What an earlier job came to; None to begin.
+    max_stages
+        Stages after which the job ends; None for all of them.
+
+    Returns
+    -------
+    Part
+        With a result when the relaxation has come to its end, with the progress otherwise; with atomate2's TaskDoc of
+        the stages that were run. The energy is that of the last stage, at its settings, and of no other.
+    """
+    start, watch, now = time.monotonic(), watch or RunSettings(), begun or Progress()
+    documents: list[TaskDoc] = []
+    first, end = now.stage, None
+    current = structure.get_sorted_structure() if now.structure is None else now.structure
+    verdict = check_contacts(tier, current.lattice.matrix, current.frac_coords) if begun is None else None
+    interrupted = False
+    while verdict is None and now.stage < len(options.stages) and not interrupted:
+        if max_stages is not None and now.stage - first >= max_stages:
+            break
+        left = None if watch.seconds_left is None else watch.seconds_left - (time.monotonic() - start)
+        interrupted = left is not None and left <= watch.buffer_seconds
+        if interrupted:
+            break
+        end = _next_stage(current, options, now, folder, replace(watch, seconds_left=left))
+        documents += [] if end.document is None else [end.document]
+        now, current, interrupted = _advanced(now, end, options), end.structure, end.interrupted
+        verdict = end.failure or _guard(current, structure, tier)
+    seconds = now.seconds + time.monotonic() - start
+    now = replace(now, structure=current, seconds=seconds, interruptions=now.interruptions + interrupted)
+    if verdict is None and end is not None and now.stage == len(options.stages):
+        verdict = judge_end(end, options, now)
+    if verdict is None and now.interruptions > tier.queue_settings.max_requeues:
+        verdict = Verdict(Outcome.TIMED_OUT, f"time was over in {now.interruptions} jobs, in stage {now.stage + 1}")
+    document = None
+    if documents:
+        document = merged_document(documents, first, label=_LABEL, keep_steps=options.keep_steps)
+    if verdict is None:
+        return Part(None, now.to_dict(), document)
+    version = str(documents[-1].vasp_version or "") if documents else ""
+    return Part(_result(current, verdict, end, now, version), None, document)
+
+
+def judge_end(end: StageEnd, options: VaspOptions, progress: Progress) -> Verdict:
+    """Say how a relaxation ended whose last stage was run.
+
+    Parameters
+    ----------
+    end
+        The last stage.
+    options
+        The options of the tier.
+    progress
+        Where it stands.
+
+    Returns
+    -------
+    Verdict
+        ``CONVERGED``, ``ELECTRONIC_FAILURE``, or, when the steps were used up, ``ACCEPTED`` below the limit of the
+        forces and ``NOT_CONVERGED`` above. The norm of the force on each atom counts, whatever its direction.
+    """
+    if not end.electronic:
+        return Verdict(Outcome.ELECTRONIC_FAILURE, "electrons not converged at the end of the last stage")
+    if progress.ionic:
+        return Verdict(Outcome.CONVERGED, "")
+    left = f"force {end.fmax:.3g} eV/A after {progress.steps} steps"
+    if end.fmax is not None and end.fmax < options.force_limit:
+        return Verdict(Outcome.ACCEPTED, f"{left}, below the limit of {options.force_limit:g}")
+    return Verdict(Outcome.NOT_CONVERGED, left)
+
+
+def _guard(current: Structure, reference: Structure, tier: TierConfig) -> Verdict | None:
+    lattice = current.lattice.matrix
+    return check_geometry(tier, None, lattice, current.frac_coords, reference.lattice.matrix)
+
+
+def _next_stage(current: Structure, options: VaspOptions, now: Progress, folder: Path, watch: RunSettings) -> StageEnd:
+    steps = options.incar_of(now.stage).get("NSW", 0) - now.steps_of_stage if now.steps_of_stage else None
+    place = folder / f"stage{now.stage + 1}"
+    return run_stage(current, options, now.stage, place, watch, max_steps=steps)
+
+
+def _advanced(now: Progress, end: StageEnd, options: VaspOptions) -> Progress:
+    """Count a stage; one that was interrupted comes again if it has steps left, with these."""
+    corrections = (*now.corrections, *(f"stage {now.stage + 1}: {error}" for error in end.corrections))
+    counted = replace(now, steps=now.steps + end.steps, corrections=corrections)
+    made, allowed = now.steps_of_stage + end.steps, options.incar_of(now.stage).get("NSW", 0)
+    if end.interrupted and (made < allowed or end.energy is None):
+        return replace(counted, steps_of_stage=made)
+    ionic = end.ionic and not end.interrupted  # VASP itself takes a run that was asked to end for converged
+    return replace(counted, stage=now.stage + 1, steps_of_stage=0, ionic=ionic if allowed > 1 else now.ionic)
+
+
+def _result(structure: Structure, verdict: Verdict, end: StageEnd | None, now: Progress, version: str) -> RelaxResult:
+    bare = structure.copy()
+    for name in list(bare.site_properties):
+        bare.remove_site_property(name)
+    trusted = end is not None and verdict.outcome in {Outcome.CONVERGED, Outcome.ACCEPTED, Outcome.NOT_CONVERGED}
+    return RelaxResult(
+        outcome=verdict.outcome,
+        structure=bare,
+        energy=end.energy if trusted and end is not None else None,
+        fmax=None if end is None else end.fmax,
+        smax=None if end is None else end.smax,
+        steps=now.steps,
+        seconds=now.seconds,
+        reason=verdict.reason,
+        engine=VASP,
+        engine_version=version,
+        corrections=now.corrections,
+    )
