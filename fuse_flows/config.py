@@ -90,6 +90,25 @@ class TierConfig(_Section):
     max_volume_change: float = Field(
         5.0, gt=1, description="Exploded when the volume grows, or shrinks, by more than this factor."
     )
+    stop_above_best: float | None = Field(
+        None,
+        gt=0,
+        description="Stop in the midst of the relaxation when the energy lies so far above that of the walker's best "
+        "candidate in this tier, eV/atom, and falls too slowly to come down; None: never. For ASE calculators.",
+    )
+    second_pass: float | None = Field(
+        0.1,
+        ge=0,
+        description="Relax again, to a fifth of fmax and smax, what converges in the last tier at most so far above "
+        "the walker's best candidate, eV/atom (in the first population: at any energy), for in soft modes forces are "
+        "small long before the minimum; None: never. For L-BFGS with ASE calculators.",
+    )
+    max_energy_above_best: float | None = Field(
+        None,
+        gt=0,
+        description="Spare the tiers that follow when the energy at the end lies so far above that of the walker's "
+        "best candidate in this tier, eV/atom; None: never.",
+    )
 
 
 class GenerationConfig(_Section):
@@ -433,6 +452,9 @@ class SearchConfig(_Section):
         for tier in identity["tiers"]:  # of a library with a digest the content counts, not its folder
             if "digest" in tier["calculator_kwargs"]:
                 tier["calculator_kwargs"].pop("library", None)
+            for key in ("stop_above_best", "second_pass", "max_energy_above_best"):  # the names of searches without
+                if tier[key] == TierConfig.model_fields[key].default:
+                    del tier[key]
         if self.walkers.number > 1:
             identity["walkers"] = self.walkers.model_dump(mode="json")
         if self.move_policy != "reinforce":

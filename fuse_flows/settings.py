@@ -27,6 +27,12 @@ class Settings(BaseSettings):
         None, description="Command of the General Utility Lattice Program, with its arguments; None: PATH."
     )
     threads: int = Field(1, ge=1, description="Threads of each worker's numerical libraries.")
+    relax_workers: int = Field(
+        1,
+        ge=1,
+        description="Processes, or threads where the engine is compiled, among which a job shares the structures it "
+        "relaxes together. Several workers on one machine need one each; raise it where a single worker has a node.",
+    )
 
 
 @cache

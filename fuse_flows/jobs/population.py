@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuse_flows.config import SearchConfig
 from fuse_flows.jobs.base import own_output, search_job
-from fuse_flows.jobs.evaluate import evaluate
+from fuse_flows.jobs.evaluate import evaluate_all
 from fuse_flows.jobs.pool import stored_pool
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import PopulationDoc
@@ -48,5 +48,6 @@ def relax_initial_structures(
         return stored
     search = SearchConfig.model_validate(config)
     members = no_pool if pool is None else stored_pool(search)
-    candidates = [evaluate(propose_initial(search, index, walker, members), search) for index in range(first, last)]
+    proposals = [propose_initial(search, index, walker, members) for index in range(first, last)]
+    candidates = evaluate_all(proposals, search)
     return to_mongo(PopulationDoc(search_id=search.search_id, walker=walker, candidates=candidates))

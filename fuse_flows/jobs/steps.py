@@ -124,7 +124,8 @@ def relax_proposal(config: dict[str, Any], previous: Place, index: int, walker: 
     search = SearchConfig.model_validate(config)
     before, visited = _standing(search, previous, walker)
     proposal = next(islice(proposals(before, search, stored_pool(search), visited), index, None))
-    return to_mongo(ProposalDoc(search_id=search.search_id, walker=walker, relaxed=evaluate(proposal, search)))
+    relaxed = evaluate(proposal, search, before.references)
+    return to_mongo(ProposalDoc(search_id=search.search_id, walker=walker, relaxed=relaxed))
 
 
 @search_job

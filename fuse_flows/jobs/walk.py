@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fuse_flows.jobs.evaluate import evaluate, evaluation_of
+from fuse_flows.jobs.evaluate import evaluate_all, evaluation_of
 from fuse_flows.jobs.interruption import interrupted
 from fuse_flows.jobs.pool import stored_pool
 from fuse_flows.jobs.visited import cluster_fields
@@ -47,7 +47,7 @@ def walk(
         if should_stop(state, config):
             break
         proposals = propose(state, config, pool, visited)
-        relaxed = [evaluate(proposal, config) for proposal in proposals]
+        relaxed = evaluate_all(proposals, config, state.references)
         state, judged = judge_candidates(config, state, proposals, relaxed, visited)
         candidates += judged
         if state.stop_reason:

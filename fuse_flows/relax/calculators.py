@@ -97,6 +97,9 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
     """
     kind = _kind(tier.calculator)
     kwargs_json = _json_kwargs(tier)
+    if tier.stop_above_best is not None and kind in {_GULP, SPP, "buckingham"}:
+        msg = f"{tier.calculator} does not look at it while it relaxes; use max_energy_above_best"
+        raise ConfigError("tiers.stop_above_best", msg)
     _check_installed(kind, tier.calculator)
     if kind == "gulp":
         from fuse_flows.relax.gulp_tier import check_gulp

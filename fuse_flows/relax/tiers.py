@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
 from fuse_flows.relax.calculators import make_calculator
 from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax.screening import screened
+from fuse_flows.relax.second_pass import joined, needs_second_pass, tighter
 from fuse_flows.relax.spp_tier import SPP, build_spp_relaxer
 from fuse_flows.relax.threads import limit_threads
 from fuse_flows.settings import settings
@@ -69,7 +71,12 @@ def _relaxer(tier: TierConfig) -> Relaxer:
         from fuse_flows.relax.pair_tier import PairRelaxer
 
         return PairRelaxer(tier, calculator.tables, long_range=calculator.long_range)
-    return AseRelaxer(tier, calculator)
+    return AseRelaxer(tier)
+
+
+def single_relaxer(tier: TierConfig) -> Relaxer:
+    """Return the relaxer of a tier that makes no step; see :func:`build_relaxer`."""
+    return _build(tier.model_dump_json(), single=True)
 
 
 def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
@@ -94,25 +101,37 @@ def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
     MissingExtraError
         If its package is not installed.
     """
-    return _build(tier.model_dump_json(), single=True).relax(structure)
+    return single_relaxer(tier).relax(structure)
 
 
-def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[RelaxResult]:
-    """Relax a structure through tiers in order.
+def relax_through(
+    structure: Structure, tiers: Sequence[TierConfig], references: Sequence[float | None] = ()
+) -> list[RelaxResult]:
+    """Relax a structure through tiers in order; see :func:`relax_all_through`."""
+    return relax_all_through([structure], tiers, references)[0]
+
+
+def relax_all_through(
+    structures: Sequence[Structure], tiers: Sequence[TierConfig], references: Sequence[float | None] = ()
+) -> list[list[RelaxResult]]:
+    """Relax structures through tiers in order; those of one tier are relaxed together.
 
     A tier that only ran out of steps hands its structure on; any other failure ends the chain.
 
     Parameters
     ----------
-    structure
-        Ordered, periodic structure; it is not changed.
+    structures
+        Ordered, periodic structures; they are not changed.
     tiers
         The tiers, cheapest first.
+    references
+        Energies of the best candidate in each tier, eV/atom, against which structures are screened out; None, or
+        none at all, where nothing is known.
 
     Returns
     -------
-    list of RelaxResult
-        One for each tier that ran; the last one is the end of the candidate.
+    list of list of RelaxResult
+        For each structure one for each tier that ran; the last one is the end of the candidate.
 
     Raises
     ------
@@ -121,11 +140,39 @@ def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[Rel
     MissingExtraError
         If a package is not installed.
     """
-    results: list[RelaxResult] = []
-    for tier in tiers:
-        result = build_relaxer(tier).relax(structure)
-        results.append(result)
-        if result.outcome not in {Outcome.CONVERGED, Outcome.NOT_CONVERGED}:
-            break
-        structure = result.structure
+    results: list[list[RelaxResult]] = [[] for _ in structures]
+    going = dict(enumerate(structures))
+    for number, tier in enumerate(tiers):
+        reference = references[number] if number < len(references) else None
+        ended = _relax_together(tier, list(going.values()), reference)
+        if number == len(tiers) - 1:
+            ended = _with_second_pass(ended, tier, reference)
+        for place, result in zip(list(going), ended, strict=True):
+            final = result if number == len(tiers) - 1 else screened(result, tier, reference)
+            results[place].append(final)
+            if final.outcome in {Outcome.CONVERGED, Outcome.NOT_CONVERGED}:
+                going[place] = final.structure
+            else:
+                del going[place]
     return results
+
+
+def _with_second_pass(results: list[RelaxResult], tier: TierConfig, reference: float | None) -> list[RelaxResult]:
+    """Relax what may become the best candidate further."""
+    relaxer = build_relaxer(tier)
+    places = [k for k, result in enumerate(results) if needs_second_pass(result, relaxer, reference)]
+    again = _relax_together(tighter(tier), [results[k].structure for k in places], reference)
+    seconds = dict(zip(places, again, strict=True))
+    return [joined(result, seconds[k]) if k in seconds else result for k, result in enumerate(results)]
+
+
+def _relax_together(tier: TierConfig, structures: list[Structure], reference: float | None) -> list[RelaxResult]:
+    """Relax structures with one tier, in a batch where its relaxer has one."""
+    if not structures:
+        return []
+    relaxer: Any = build_relaxer(tier)
+    looks = isinstance(relaxer, AseRelaxer) and tier.stop_above_best is not None
+    known = {"reference": reference} if looks and reference is not None else {}
+    if len(structures) > 1 and hasattr(relaxer, "relax_batch"):
+        return relaxer.relax_batch(structures, **known)
+    return [relaxer.relax(structure, **known) for structure in structures]
