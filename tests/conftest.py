@@ -7,6 +7,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import contextlib
 import shutil
 import socket
 import sys
@@ -121,3 +122,67 @@ def connection_factory(mongo_server, monkeypatch):
 def connection(connection_factory):
     """Return a connection to a fresh database with its indexes."""
     return connection_factory()
+
+
+@pytest.fixture(scope="session")
+def finished_search(mongo_server, tmp_path_factory):
+    """Return a connection and the id of a search that is over: two walkers, two tiers, a pool, some failures.
+
+    Its texts that users may choose, a label and the name of a file, are such as would break a careless page. Tests only
+    read it; it lies in a database of its own.
+    """
+    from ase.build import bulk
+    from ase.io import write
+
+    from fuse_flows.config import load_config
+    from fuse_flows.flows.local import submit, work
+    from fuse_flows.generators.files import read_pool
+    from fuse_flows.store.connection import connect_server
+    from fuse_flows.store.setup import ensure_indexes
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "pool").mkdir()
+    for name, edge in (("<img src=x onerror=alert(1)>&$x_$.cif", 3.75), ("plain.cif", 3.95)):
+        atoms = bulk("Cu", "fcc", a=edge, cubic=True)
+        atoms.symbols[0] = "Au"
+        atoms.cell[2] *= edge - 2.75  # tetragonal, the two not alike
+        atoms.positions[:, 2] *= edge - 2.75
+        write(folder / "pool" / name, atoms)
+    config, pool = read_pool(
+        load_config(
+            formula="Cu3Au",
+            label="</script><script>alert(1)</script>",
+            max_atoms=8,
+            seed=3,
+            walkers={"number": 2, "meet_every": 4},
+            generator={"initial_structures": 3},
+            pool={"structures": str(folder / "pool")},
+            stop={"max_structures": 24},
+            execution={"structures_per_job": 3, "steps_per_job": 4},
+            tiers=[
+                {"calculator": "emt", "max_steps": 15, "fmax": 0.5, "smax": 5},
+                {"calculator": "emt", "max_steps": 12, "fmax": 0.05, "smax": 0.5},
+            ],
+        )
+    )
+    connection = connect_server(replace(mongo_server, db_name="finished_search"))
+    ensure_indexes(connection)
+    with contextlib.chdir(folder):  # where FireWorks leaves its files
+        assert submit(connection, config, pool) == "submitted"
+        work(connection, config.search_id)
+    yield connection, config.search_id
+    connection.database.client.drop_database(connection.database.name)
+    connection.close()
+
+
+@pytest.fixture
+def search(finished_search, mongo_server, monkeypatch):
+    """Return the search that is over; ``connect()``, here and in processes, finds its database."""
+    from fuse_flows.store import Search
+
+    connection, search_id = finished_search
+    monkeypatch.setenv("FUSE_FLOWS_DATA_DIR", str(mongo_server.data_dir.parent))
+    monkeypatch.setenv("FUSE_FLOWS_DB_PORT", str(mongo_server.port))
+    monkeypatch.setenv("FUSE_FLOWS_DB_NAME", connection.database.name)
+    settings.cache_clear()
+    return Search(search_id, connection)

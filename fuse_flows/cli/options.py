@@ -34,6 +34,9 @@ Structures = Annotated[
     Path | None, typer.Option(help="Folder of CIF, POSCAR or extended XYZ files to begin with and to draw from.")
 ]
 Label = Annotated[str | None, typer.Option(help="Free text that makes this a search of its own.")]
+SearchName = Annotated[str, typer.Argument(metavar="SEARCH", help="Search id, its beginning, or a formula.")]
+Within = Annotated[float | None, typer.Option(min=0, help="At most so much above the lowest energy, eV/atom.")]
+SpaceGroup = Annotated[str | None, typer.Option(help="Only this space group, by number or symbol.")]
 LaunchPadFile = Annotated[
     Path | None, typer.Option("--launchpad", "-l", help="A my_launchpad.yaml; default: the embedded MongoDB.")
 ]
