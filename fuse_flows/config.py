@@ -117,7 +117,9 @@ class GenerationConfig(_Section):
     Source: FUSE2 paper, Section 2.1; Cheng et al., Nat. Commun. 13, 1492 (2022), 10.1038/s41467-022-29241-4.
     """
 
-    optimiser: Literal["random", "pso", "tpe"] = Field("random", description="How the next candidates are chosen.")
+    optimiser: Literal["random", "pso", "tpe", "lineages"] = Field(
+        "lineages", description="How the next candidates are chosen."
+    )
     candidates: int = Field(5000, ge=1, description="Candidates that are evaluated for each number of formula units.")
     formula_units: tuple[int, int] | None = Field(
         None, description="Smallest and largest number of formula units; None: from 1 to what fits into max_atoms."
@@ -125,6 +127,13 @@ class GenerationConfig(_Section):
     space_groups: tuple[int, int] = Field((1, 230), description="First and last space group number that may occur.")
     energy_model: str = Field("gn", description="gn (the graph network), or the calculator of a tier such as chgnet.")
     model_file: str | None = Field(None, description="Network of your own (or MEGNet's .hdf5); None: the shipped one.")
+    separate: bool = Field(
+        True, description="Push the atoms of each candidate apart, within its symmetry, before it is judged."
+    )
+    contacts: float = Field(
+        0.4, ge=0, le=1, description="Shortest contact of a candidate as a multiple of the sum of the two radii."
+    )
+    slab: float = Field(7.0, gt=0, description="Thickest slab without atoms in a candidate, angstrom.")
     batch_size: int = Field(100, ge=1, description="Candidates that are asked for, and predicted, at once.")
     keep: int = Field(
         200, ge=1, description="Structures kept for each number of formula units, the lowest in predicted energy."
