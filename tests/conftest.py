@@ -118,6 +118,69 @@ def connection_factory(mongo_server, monkeypatch):
         connection.close()
 
 
+PLUGIN = """
+import numpy as np
+from pymatgen.core import Lattice, Structure
+
+SITES = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+
+
+def cell(a, b, c):
+    return Structure(Lattice.orthorhombic(a, b, c), ["Au", "Cu", "Cu", "Cu"], SITES)
+
+
+def strained(config, formula_units, seed):
+    rng = np.random.default_rng(seed)
+    for number in range(6):
+        edges = (4.25 - 0.12 * number) * rng.uniform(0.998, 1.002, 3) * [1, 1.05, 1.1]
+        structure = cell(*edges) * (formula_units, 1, 1)
+        yield structure.perturb(0.05, seed=int(rng.integers(2**31))) if formula_units > 1 else structure
+
+
+def nothing(config, formula_units, seed):
+    return []
+
+
+def only_two(config, formula_units, seed):
+    return strained(config, formula_units, seed) if formula_units == 2 else []
+
+
+def mixed(config, formula_units, seed):
+    good = cell(3.7, 3.8, 3.9) * (formula_units, 1, 1)
+    yield "no structure"
+    yield good
+    yield good
+    yield cell(1.2, 1.2, 1.2) * (formula_units, 1, 1)
+    yield good.copy().remove_sites([0])
+    yield good * (9, 1, 1)
+    yield cell(2.6, 2.6, 2.6) * (formula_units, 1, 1)
+    yield cell(4.0, 4.0, 4.1) * (formula_units, 1, 1)
+
+
+def broken(config, formula_units, seed):
+    raise RuntimeError("out of ideas")
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def plugin_package(tmp_path_factory, monkeypatch):
+    """Install a package with generators for Cu3Au where this process and its workers find it; return its name."""
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "cu3au_generators.py").write_text(PLUGIN)
+    information = folder / "cu3au_generators-1.5.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: cu3au-generators\nVersion: 1.5\n")
+    names = ("strained", "nothing", "only_two", "mixed", "broken", "number", "missing")
+    lines = [f"{name} = cu3au_generators:{name}" for name in names]
+    (information / "entry_points.txt").write_text("\n".join(["[fuse_flows.generators]", *lines, ""]))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    return "cu3au-generators"
+
+
 @pytest.fixture
 def connection(connection_factory):
     """Return a connection to a fresh database with its indexes."""

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import fuse_flows
-from fuse_flows.cli import control, database, export, results, searches, setup, spp
+from fuse_flows.cli import control, database, export, generate, results, searches, setup, spp
 from fuse_flows.errors import FuseFlowsError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run")(searches.run)
 app.command("workflow")(searches.workflow)
+app.command("generate")(generate.generate)
 app.command("resume")(searches.resume)
 app.command("stop")(control.stop)
 app.command("worker", hidden=True)(searches.worker)

@@ -15,7 +15,7 @@ from fuse_flows.flows.local import extend, start_workers
 from fuse_flows.settings import settings
 from fuse_flows.store.repair import repair
 from fuse_flows.store.requests import is_stop_requested
-from fuse_flows.store.searches import fizzled_jobs, search_document, unfinished_jobs
+from fuse_flows.store.searches import fizzled_jobs, running_jobs, search_document, unfinished_jobs
 
 if TYPE_CHECKING:
     import subprocess
@@ -90,7 +90,7 @@ def _watch(processes: list[subprocess.Popen], refresh: Any) -> bool:
 
 
 def _news(connection: Connection, config: SearchConfig) -> dict[str, Any]:
-    """Return what the bar shows: structures done, best energy, last move and outcomes."""
+    """Return what the bar shows: structures done, best energy, last move and outcomes; first the job in hand."""
     search = search_document(connection, config.search_id)
     parts = []
     if search.best_energy_per_atom is not None:
@@ -98,4 +98,6 @@ def _news(connection: Connection, config: SearchConfig) -> dict[str, Any]:
     if search.last_move:
         parts.append(f"last move {search.last_move}")
     parts += [f"{name} {number}" for name, number in sorted(search.outcomes.items())]
+    if not parts:
+        parts += running_jobs(connection, config.search_id)[:1]
     return {"completed": search.n_structures, "news": ", ".join(parts)}

@@ -76,6 +76,7 @@ def results(
     from fuse_flows.analysis.tables import best_rows, failed_rows
     from fuse_flows.errors import ConfigError
     from fuse_flows.store.connection import connect
+    from fuse_flows.store.pools import pool_summary
     from fuse_flows.store.search import Search
     from fuse_flows.store.selection import outcome_of
 
@@ -104,6 +105,7 @@ def results(
         _print_failed(failed_rows(chosen), f"{found.search_id} with the outcome {ended}")
     else:
         _print_best(chosen, found.search_id, lowest, unique=unique)
+        _print_fallback(pool_summary(found.connection, found.search_id))
 
 
 def show_and_write(connection: Connection, search_id: str, folder: Path) -> None:
@@ -119,6 +121,7 @@ def show_and_write(connection: Connection, search_id: str, folder: Path) -> None
         Where the files go.
     """
     from fuse_flows.analysis.export import write_results
+    from fuse_flows.store.pools import pool_summary
     from fuse_flows.store.queries import best_candidates, candidates
     from fuse_flows.store.searches import search_document
 
@@ -126,6 +129,7 @@ def show_and_write(connection: Connection, search_id: str, folder: Path) -> None
     best = best_candidates(connection, search_id, TOP, unique=True)
     console.print(f"{search.status}: {search.stop_reason or 'more to do'}; {_counts(search.outcomes)}")
     _print_best(best, search_id)
+    _print_fallback(pool_summary(connection, search_id))
     write_results(folder, candidates(connection, search_id), best, title=search_id)
     console.print(f"wrote {len(best)} CIF files, energies.csv and energies.png into {folder}")
 
@@ -186,7 +190,10 @@ def _print_search(search: Any, pool: dict[str, Any] | None) -> None:
     if pool is not None:
         used = sum(len(state.used_pool_members) for state in search.states)
         console.print(f"  pool        {used} of {pool['n_members']} used; files skipped: {_counts(pool['skipped'])}")
-        console.print(f"              dropped, as their energy cannot be computed: {_counts(pool['dropped'])}")
+        console.print(f"              dropped: {_counts(pool['dropped'])}")
+        for line in generation_lines(pool.get("generated", [])):
+            console.print(f"  generated   {line}")
+        _print_fallback(pool)
     for state in search.states:
         _print_walker(state, search.config, "walker" if len(search.states) == 1 else f"walker {state.walker}")
 
@@ -214,6 +221,32 @@ def _learnt(state: SearchState, config: dict[str, Any]) -> str:
     names = allowed_moves(state, search)
     chances = probabilities(state, search, names)
     return "learnt, move " + " ".join(f"{name.number}:{p:.0%}" for name, p in zip(names, chances, strict=True))
+
+
+def generation_lines(summaries: list[dict[str, Any]]) -> list[str]:
+    """Say what came of generating structures, one line for each number of formula units.
+
+    Parameters
+    ----------
+    summaries
+        :class:`.GenerationSummary` documents as plain values.
+
+    Returns
+    -------
+    list of str
+        The lines.
+    """
+    return [
+        f"{summary['formula_units']} f.u.: {summary['kept']} kept of {summary['evaluated']} evaluated; "
+        + (summary["reason"] or f"rejected: {_counts(summary['rejected'])}")
+        for summary in summaries
+    ]
+
+
+def _print_fallback(pool: dict[str, Any] | None) -> None:
+    """Say that the random assembler took the place of a generator, if it did."""
+    if pool is not None and "fallback" in pool:
+        console.print(f"nothing was generated, so the random assembler made the first population: {pool['fallback']}")
 
 
 def _counts(numbers: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fuse_flows.cli.console import console, table
-from fuse_flows.cli.options import Calculator, ConfigFile, Formula, LaunchPadFile, MaxAtoms, Seed, search_config
+from fuse_flows.cli.options import Formula, LaunchPadFile, SearchOptions, search_config, with_search_options
 
 config_app = typer.Typer(name="config", help="Show the configuration of a search.", no_args_is_help=True)
 
@@ -36,6 +36,7 @@ def init(
 
 def check(launchpad: LaunchPadFile = None) -> None:
     """Check packages, calculators, configuration files and the database; exit code 1 if something is wrong."""
+    from fuse_flows.generators.plugins import plugin_versions
     from fuse_flows.relax.calculators import engines
     from fuse_flows.store.check import config_sources, round_trip
     from fuse_flows.store.connection import connect
@@ -44,6 +45,8 @@ def check(launchpad: LaunchPadFile = None) -> None:
         console.print(f"{name:<24} {version or 'not installed'}")
     for name, state in engines().items():
         console.print(f"calculator {name:<13} {state}")
+    for name, package in plugin_versions().items():
+        console.print(f"generator {name:<14} {package}")
     for name, file in config_sources():
         console.print(f"{name:<24} {file}")
     rows = table("what", "state", "detail")
@@ -69,13 +72,7 @@ def _packages() -> dict[str, str | None]:
 
 
 @config_app.command("show")
-def show(
-    formula: Formula,
-    config: ConfigFile = None,
-    max_atoms: MaxAtoms = None,
-    seed: Seed = None,
-    calculator: Calculator = None,
-) -> None:
+@with_search_options
+def show(formula: Formula, options: SearchOptions) -> None:
     """Print the resolved configuration of a search as YAML, every default written out."""
-    search = search_config(formula, config, max_atoms=max_atoms, seed=seed, calculator=calculator)
-    typer.echo(search.to_yaml(), nl=False)
+    typer.echo(search_config(formula, options).to_yaml(), nl=False)

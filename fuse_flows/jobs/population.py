@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fuse_flows.config import SearchConfig
 from fuse_flows.jobs.base import own_output, search_job
 from fuse_flows.jobs.evaluate import evaluate_all
-from fuse_flows.jobs.pool import stored_pool
+from fuse_flows.jobs.pool import search_of, stored_pool
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import PopulationDoc
 from fuse_flows.search.pool import no_pool
@@ -46,7 +45,7 @@ def relax_initial_structures(
     stored = own_output()
     if stored is not None:
         return stored
-    search = SearchConfig.model_validate(config)
+    search = search_of(config)
     members = no_pool if pool is None else stored_pool(search)
     proposals = [propose_initial(search, index, walker, members) for index in range(first, last)]
     candidates = evaluate_all(proposals, search)

@@ -15,7 +15,7 @@ from fuse_flows.jobs.continuation import Segment, respond_and_replace, respond_a
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
 from fuse_flows.jobs.interruption import interrupted
 from fuse_flows.jobs.meetings import Place, newest_steps, state_after
-from fuse_flows.jobs.pool import stored_pool
+from fuse_flows.jobs.pool import search_of, stored_pool
 from fuse_flows.jobs.visited import minima_of, read_visited
 from fuse_flows.jobs.walk import judge_candidates, walk
 from fuse_flows.schemas.base import to_mongo
@@ -90,7 +90,7 @@ def take_steps(config: dict[str, Any], previous: Place, jobs_left: int, walker: 
     Response
         With a :class:`.StepDoc`.
     """
-    search = SearchConfig.model_validate(config)
+    search = search_of(config)
     stored = own_output()
     if stored is None:
         before, visited = _standing(search, previous, walker)
@@ -121,7 +121,7 @@ def relax_proposal(config: dict[str, Any], previous: Place, index: int, walker: 
     stored = own_output()
     if stored is not None:
         return stored
-    search = SearchConfig.model_validate(config)
+    search = search_of(config)
     before, visited = _standing(search, previous, walker)
     proposal = next(islice(proposals(before, search, stored_pool(search), visited), index, None))
     relaxed = evaluate(proposal, search, before.references)
@@ -152,7 +152,7 @@ def judge_proposals(
     Response
         With a :class:`.StepDoc`.
     """
-    search = SearchConfig.model_validate(config)
+    search = search_of(config)
     stored = own_output()
     if stored is None:
         before, visited = _standing(search, previous, walker)

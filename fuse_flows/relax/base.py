@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pymatgen.core import Structure
 
     from fuse_flows.relax.result import RelaxResult
@@ -36,5 +38,25 @@ class Relaxer(Protocol):
         -------
         RelaxResult
             The end of the relaxation.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchRelaxer(Relaxer, Protocol):
+    """A relaxer that is faster with many structures at once."""
+
+    def relax_batch(self, structures: Sequence[Structure]) -> list[RelaxResult]:
+        """Relax many structures, each as :meth:`Relaxer.relax` would.
+
+        Parameters
+        ----------
+        structures
+            Ordered, periodic structures; they are not changed.
+
+        Returns
+        -------
+        list of RelaxResult
+            In the order of the structures.
         """
         ...

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
+from fuse_flows.relax.base import BatchRelaxer
 from fuse_flows.relax.calculators import make_calculator
 from fuse_flows.relax.result import Outcome, RelaxResult
 from fuse_flows.relax.screening import screened
@@ -46,6 +47,36 @@ def build_relaxer(tier: TierConfig) -> Relaxer:
         If its package is not installed.
     """
     return _build(tier.model_dump_json())
+
+
+def relax_many(structures: Sequence[Structure], tier: TierConfig, *, single: bool = False) -> list[RelaxResult]:
+    """Relax structures, or compute them as they are; many at once where the engine can do that.
+
+    Parameters
+    ----------
+    structures
+        Ordered, periodic structures; they are not changed.
+    tier
+        The tier.
+    single
+        Compute their energies as they are, as :func:`single_point` does.
+
+    Returns
+    -------
+    list of RelaxResult
+        In the order of the structures; a failure is a result like any other.
+
+    Raises
+    ------
+    ConfigError
+        If the calculator is unknown or does not accept its keywords.
+    MissingExtraError
+        If its package is not installed.
+    """
+    relaxer = single_relaxer(tier) if single else build_relaxer(tier)
+    if isinstance(relaxer, BatchRelaxer):
+        return relaxer.relax_batch(structures)
+    return [relaxer.relax(structure) for structure in structures]
 
 
 @cache

@@ -185,6 +185,25 @@ def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]
     return failed
 
 
+def running_jobs(connection: Connection, search_id: str) -> list[str]:
+    """Return the titles of the jobs of a search that are being worked on.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
+    query = {"spec.search_id": search_id, "state": "RUNNING"}
+    return sorted(found["name"] for found in connection.launchpad.fireworks.find(query, {"name": 1}))
+
+
 def _stop_reason(config: SearchConfig, states: list[SearchState]) -> str | None:
     """Return why all walkers have ended, or None if any of them goes on; the reason that most of them have."""
     if have_lost_patience(config, states):
