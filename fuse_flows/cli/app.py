@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import fuse_flows
-from fuse_flows.cli import control, database, export, generate, results, searches, setup, spp
+from fuse_flows.cli import control, database, export, generate, gn, results, searches, setup, spp
 from fuse_flows.errors import FuseFlowsError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command("init")(setup.init)
 app.command("check")(setup.check)
 app.add_typer(setup.config_app, name="config")
 app.add_typer(database.app, name="db")
+app.add_typer(gn.app, name="gn")
 app.add_typer(spp.app, name="spp")
 
 
