@@ -27,6 +27,16 @@ class Settings(BaseSettings):
         None, description="Command of the General Utility Lattice Program, with its arguments; None: PATH."
     )
     threads: int = Field(1, ge=1, description="Threads of each worker's numerical libraries.")
+    allocation_end: float | None = Field(
+        None, description="When the allocation of this worker ends, in seconds of the epoch; None: ask Slurm or PBS."
+    )
+    allocation_margin: float = Field(
+        120.0, ge=0, description="Seconds before the end of the allocation in which no structure is begun."
+    )
+    outage_minutes: float = Field(10.0, ge=0, description="How long a worker waits for a database that is away.")
+    trusted_packages: str = Field(
+        "", description="Packages beside fuse_flows and atomate2 whose jobs workers may run, separated by commas."
+    )
 
 
 @cache
