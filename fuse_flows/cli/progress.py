@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fuse_flows.errors import JobFailedError
 from fuse_flows.flows.local import extend, start_workers
+from fuse_flows.jobs.allocation import ending_of_process
 from fuse_flows.settings import settings
 from fuse_flows.store.repair import repair
 from fuse_flows.store.requests import is_stop_requested
@@ -46,7 +47,7 @@ def run_and_watch(connection: Connection, config: SearchConfig, workers: int | N
     Returns
     -------
     bool
-        Whether the user interrupted it.
+        Whether the user interrupted it, or the allocation of a queueing system came to its end.
 
     Raises
     ------
@@ -69,13 +70,15 @@ def run_and_watch(connection: Connection, config: SearchConfig, workers: int | N
     ended = interrupted or is_stop_requested(connection.launchpad, config.search_id)
     if not ended and unfinished_jobs(connection, config.search_id):
         failed = fizzled_jobs(connection, config.search_id)
+        if not failed and ending_of_process().ends_at is not None:
+            return True
         what = f"job '{failed[0][0]}' failed: {failed[0][1]}" if failed else "the workers ended before the search did"
         raise JobFailedError(f"{what} (logs: {folder}); when that is mended: fuse-flows resume {config.search_id}")
     return interrupted
 
 
 def _watch(processes: list[subprocess.Popen], refresh: Any) -> bool:
-    """Wait for the workers; the first Ctrl-C lets them finish the job in hand, the second one ends them."""
+    """Wait for the workers; the first Ctrl-C lets them finish the structure in hand, the second one ends them."""
     interrupts = 0
     while any(process.poll() is None for process in processes):
         try:

@@ -96,12 +96,29 @@ def workflow(
     console.print(f"wrote {output} (search {search.search_id}); add it with: lpad -l my_launchpad.yaml add {output}")
 
 
-def worker(search_id: Annotated[str, typer.Argument()], launchpad: LaunchPadFile = None) -> None:
-    """Run the jobs of one search until none is left."""
-    from fuse_flows.flows.local import work
+def worker(
+    search: Annotated[
+        str | None, typer.Argument(help="Search id, its beginning, or a formula; default: all searches.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Only jobs of this category of FireWorks; __none__ for those without one.")
+    ] = None,
+    launchpad: LaunchPadFile = None,
+) -> None:
+    """Run jobs until none is left, or until the allocation of the queueing system ends.
 
-    launched = work(_connect(launchpad, fresh=False), search_id)
-    console.print(f"ran {launched} jobs")
+    This is what the queue adapters of fw_configs submit. Slurm and PBS say when an allocation ends; elsewhere set
+    FUSE_FLOWS_ALLOCATION_END (seconds of the epoch). No structure is begun in the last FUSE_FLOWS_ALLOCATION_MARGIN
+    seconds (120), nor if the slowest one so far would not fit. SIGTERM lets it finish the structure in hand.
+    """
+    from fuse_flows.flows.worker import work
+    from fuse_flows.store.queries import find_search
+    from fuse_flows.store.searches import unfinished_jobs
+
+    connection = _connect(launchpad, fresh=False)
+    if search is not None and not unfinished_jobs(connection, search):
+        search = find_search(connection, search)
+    console.print(f"ran {work(connection, search, category=category)} jobs")
 
 
 def _read_pool(search: SearchConfig) -> tuple[SearchConfig, FilePool]:

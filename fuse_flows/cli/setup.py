@@ -17,21 +17,19 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Where to write the files.")] = Path(),
     launchpad: LaunchPadFile = None,
 ) -> None:
-    """Prepare the database (indexes, the view of candidates); write a my_launchpad.yaml and a jobflow.yaml for it."""
-    from fuse_flows.store.connection import connect, write_jobflow_file, write_launchpad_file
+    """Prepare the database (indexes, the view of candidates), and write all configuration files of a project for it.
+
+    What is in the folder already is left as it is. docs/cluster.md tells what to do with the files.
+    """
+    from fuse_flows.store.connection import connect
+    from fuse_flows.store.project import write_project
     from fuse_flows.store.setup import ensure_indexes
 
     connection = connect(launchpad)
     ensure_indexes(connection)
     console.print(f"database {connection.uri}: indexes and the view fuse_candidates are there")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, write in (("my_launchpad.yaml", write_launchpad_file), ("jobflow.yaml", write_jobflow_file)):
-        path = folder / name
-        if path.exists():
-            console.print(f"left {path} as it is")
-        else:
-            write(connection, path)
-            console.print(f"wrote {path}")
+    for path, is_new in write_project(connection, folder):
+        console.print(f"wrote {path}" if is_new else f"left {path} as it is")
 
 
 def check(launchpad: LaunchPadFile = None) -> None:

@@ -49,6 +49,27 @@ def build_relaxer(tier: TierConfig) -> Relaxer:
     return _build(tier.model_dump_json())
 
 
+def at_once(tiers: Sequence[TierConfig]) -> int | None:
+    """Return how many structures are worth relaxing together: one for each process, or all of them on a GPU.
+
+    A job that is short of time looks at its clock between two such groups.
+
+    Parameters
+    ----------
+    tiers
+        The tiers.
+
+    Returns
+    -------
+    int or None
+        None for any number.
+    """
+    relaxers = [build_relaxer(tier) for tier in tiers]
+    if any(isinstance(relaxer, AseRelaxer) and relaxer.calculator_runs_on_gpu for relaxer in relaxers):
+        return None
+    return settings().relax_workers
+
+
 def relax_many(structures: Sequence[Structure], tier: TierConfig, *, single: bool = False) -> list[RelaxResult]:
     """Relax structures, or compute them as they are; many at once where the engine can do that.
 

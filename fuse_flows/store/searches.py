@@ -138,7 +138,7 @@ def unfinished_jobs(connection: Connection, search_id: str, walker: int | None =
     return connection.launchpad.fireworks.count_documents(query)
 
 
-def active_jobs(connection: Connection, search_id: str) -> int:
+def active_jobs(connection: Connection, search_id: str | None) -> int:
     """Count the jobs of a search that a worker has taken, or may take now.
 
     Parameters
@@ -146,7 +146,7 @@ def active_jobs(connection: Connection, search_id: str) -> int:
     connection
         The database.
     search_id
-        The search.
+        The search; None for all searches.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def active_jobs(connection: Connection, search_id: str) -> int:
         How many.
     """
     return connection.launchpad.fireworks.count_documents(
-        {"spec.search_id": search_id, "state": {"$in": list(_ACTIVE)}}
+        {"spec.search_id": search_id or {"$exists": True}, "state": {"$in": list(_ACTIVE)}}
     )
 
 
