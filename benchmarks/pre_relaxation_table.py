@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 SAME = 1.0
 """Energies closer than this are the same, meV/atom."""
+LEVEL = 5.0
+"""How much above the energy that is to be reached is near enough for ``calls_to_level``, meV/atom."""
 RESAMPLES = 2000
 FEWEST = 5
 """No interval is given where a compound has fewer structures: it would be far too narrow."""
@@ -23,6 +25,7 @@ COLUMNS = (  # title, key, format
     ("with", "calls_with", "6.1f"),
     ("ratio", "ratio_calls", "5.2f"),
     ("both ok", "ratio_calls_both", "7.2f"),
+    ("equal", "ratio_calls_equal", "5.2f"),
     ("CPU s w/o", "cpu_without", "9.2f"),
     ("with", "cpu_with", "6.2f"),
     ("ratio", "ratio_cpu", "5.2f"),
@@ -46,7 +49,8 @@ def summarise(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     ----------
     rows
         One per structure: ``formula`` and, under ``without`` and ``with``, ``outcome``, ``energy`` (eV/atom or None),
-        ``first_energy`` (of the first call), ``calls`` of the engine, ``cpu`` seconds, ``run`` (when it was begun),
+        ``first_energy`` (of the first call), ``trace`` (lowest energy so far after each call, may be absent), ``calls``
+        of the engine, ``cpu`` seconds, ``run`` (when it was begun),
         ``volumes`` (at the start and after each tier that ran, A^3) and, for ``with``, ``spp_energy`` (eV/atom or
         None).
     seed
@@ -74,6 +78,7 @@ def compare(rows: Sequence[Row]) -> dict[str, Any]:
             out[f"{key}_{way}"] = float(np.mean([row[way][key] for row in rows]))
         out[f"ratio_{key}"] = _ratio(rows, key)
         out[f"ratio_{key}_both"] = _ratio(both, key)
+    out["ratio_calls_equal"] = equal_calls(both)
     reached = None
     if lowest["with"] is not None and lowest["without"] is not None:
         reached = 1000 * (lowest["with"] - lowest["without"])
@@ -95,6 +100,29 @@ def compare(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def equal_calls(rows: Sequence[Row]) -> float | None:
+    """Return the ratio of the calls, with over without, at which both have the mean energy that CHGNet alone reaches.
+
+    None if a row has no trace, or if the mean is never reached with.
+    """
+    if not rows or any(not row[way].get("trace") for row in rows for way in ("with", "without")):
+        return None
+    level = float(np.mean([row["without"]["energy"] for row in rows])) + LEVEL / 1000
+    with_, without = (calls_to_level([row[way]["trace"] for row in rows], level) for way in ("with", "without"))
+    return None if with_ is None or without is None else with_ / without
+
+
+def calls_to_level(traces: Sequence[Sequence[float]], level: float) -> int | None:
+    """Return how many calls all structures make together until their mean energy is at or below a level.
+
+    Each is allowed the same number of calls; one that ends earlier keeps its last energy. None if they never get there.
+    """
+    for allowed in range(1, max(map(len, traces)) + 1):
+        if np.mean([trace[min(allowed, len(trace)) - 1] for trace in traces]) <= level:
+            return sum(min(allowed, len(trace)) for trace in traces)
+    return None
+
+
 def overall(groups: Sequence[Sequence[Row]], compounds: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
     """Each compound counts the same: geometric means of ratios (95 % interval by bootstrap) and medians."""
     rows = [row for group in groups for row in group]
@@ -106,6 +134,8 @@ def overall(groups: Sequence[Sequence[Row]], compounds: Sequence[dict[str, Any]]
         out[f"ratio_{key}"] = _geometric_mean([compound[f"ratio_{key}"] for compound in compounds])
         out[f"ratio_{key}_both"] = _geometric_mean([compound[f"ratio_{key}_both"] for compound in compounds])
         out[f"interval_{key}"] = bootstrap(groups, key, seed)
+    reached = [compound["ratio_calls_equal"] for compound in compounds]
+    out["ratio_calls_equal"] = None if None in reached else _geometric_mean(reached)
     for key in ("fall_without", "fall_with", "mev_lowest", "spearman", "volume_spp", "volume_then", "volume_without"):
         out[key] = _median([compound[key] for compound in compounds])
     return out

@@ -84,7 +84,7 @@ class QueueConfig(_Section):
         None,
         gt=0,
         description="Seconds for one job; what is left when they are over is done by another job. None: "
-        "the end of the Slurm job, if there is one.",
+        "the end of the allocation, if it is known.",
     )
     wall_buffer: float = Field(300.0, ge=0, description="Seconds of these that are kept for the last ionic step.")
     max_requeues: int = Field(20, ge=0, description="Further jobs for one relaxation that never has enough time.")
@@ -114,6 +114,25 @@ class TierConfig(_Section):
     max_volume_change: float = Field(
         5.0, gt=1, description="Exploded when the volume grows, or shrinks, by more than this factor."
     )
+    stop_above_best: float | None = Field(
+        None,
+        gt=0,
+        description="Stop in the midst of the relaxation when the energy lies so far above that of the walker's best "
+        "candidate in this tier, eV/atom, and falls too slowly to come down; None: never. For ASE calculators.",
+    )
+    second_pass: float | None = Field(
+        0.1,
+        ge=0,
+        description="Relax again, to a fifth of fmax and smax, what converges in the last tier at most so far above "
+        "the walker's best candidate, eV/atom (in the first population: at any energy), for in soft modes forces are "
+        "small long before the minimum; None: never. For L-BFGS with ASE calculators.",
+    )
+    max_energy_above_best: float | None = Field(
+        None,
+        gt=0,
+        description="Spare the tiers that follow when the energy at the end lies so far above that of the walker's "
+        "best candidate in this tier, eV/atom; None: never.",
+    )
     queue: bool | QueueConfig | None = Field(
         None, description="Relax in jobs of their own, for other workers: true, false or settings; None: only vasp."
     )
@@ -123,6 +142,19 @@ class TierConfig(_Section):
         """The settings of its queue; the defaults where none are given."""
         return self.queue if isinstance(self.queue, QueueConfig) else QueueConfig()
 
+    def identity(self) -> dict[str, Any]:
+        """Return what counts of the tier for the name of a search: of a library with a digest not its folder.
+
+        Settings that came later count only where they differ from what was always done; the queue never does.
+        """
+        values = self.model_dump(mode="json", exclude={"queue"})
+        if "digest" in values["calculator_kwargs"]:
+            values["calculator_kwargs"].pop("library", None)
+        for key in ("stop_above_best", "second_pass", "max_energy_above_best"):
+            if values[key] == type(self).model_fields[key].default:
+                del values[key]
+        return values
+
 
 class GenerationConfig(_Section):
     """Structures made by varying cell, space group, Wyckoff sites and coordinates to lower a predicted energy (GN-OA).
@@ -130,7 +162,9 @@ class GenerationConfig(_Section):
     Source: FUSE2 paper, Section 2.1; Cheng et al., Nat. Commun. 13, 1492 (2022), 10.1038/s41467-022-29241-4.
     """
 
-    optimiser: Literal["random", "pso", "tpe"] = Field("random", description="How the next candidates are chosen.")
+    optimiser: Literal["random", "pso", "tpe", "lineages"] = Field(
+        "lineages", description="How the next candidates are chosen."
+    )
     candidates: int = Field(5000, ge=1, description="Candidates that are evaluated for each number of formula units.")
     formula_units: tuple[int, int] | None = Field(
         None, description="Smallest and largest number of formula units; None: from 1 to what fits into max_atoms."
@@ -138,10 +172,38 @@ class GenerationConfig(_Section):
     space_groups: tuple[int, int] = Field((1, 230), description="First and last space group number that may occur.")
     energy_model: str = Field("gn", description="gn (the graph network), or the calculator of a tier such as chgnet.")
     model_file: str | None = Field(None, description="Network of your own (or MEGNet's .hdf5); None: the shipped one.")
+    separate: bool = Field(
+        True, description="Push the atoms of each candidate apart, within its symmetry, before it is judged."
+    )
+    contacts: float = Field(
+        0.4, ge=0, le=1, description="Shortest contact of a candidate as a multiple of the sum of the two radii."
+    )
+    slab: float = Field(7.0, gt=0, description="Thickest slab without atoms in a candidate, angstrom.")
     batch_size: int = Field(100, ge=1, description="Candidates that are asked for, and predicted, at once.")
     keep: int = Field(
         200, ge=1, description="Structures kept for each number of formula units, the lowest in predicted energy."
     )
+    plugin: str | None = Field(
+        None,
+        description="Entry point of the group fuse_flows.generators that makes the structures in place of optimiser "
+        "and energy_model: up to `candidates` for each number of formula units, the first `keep` of which are taken.",
+    )
+    model_digest: str | None = Field(None, description="Hash of model_file; filled in on submission.")
+
+    @model_validator(mode="after")
+    def _ranges_are_open(self) -> Self:
+        for name, values, highest in (
+            ("space_groups", self.space_groups, 230),
+            ("formula_units", self.formula_units, math.inf),
+        ):
+            if values is not None and not 1 <= values[0] <= values[1] <= highest:
+                limit = f"at most {highest}, " if math.isfinite(highest) else ""
+                msg = f"{values[0]}-{values[1]} is no range; give whole numbers from 1, {limit}the smaller one first"
+                raise ConfigError(f"pool.generate.{name}", msg)
+        if self.model_file is not None and (self.plugin is not None or self.energy_model != "gn"):
+            msg = "is the network of energy_model gn; leave it out, or plugin and the other energy_model"
+            raise ConfigError("pool.generate.model_file", msg)
+        return self
 
 
 class PoolConfig(_Section):
@@ -155,8 +217,9 @@ class PoolConfig(_Section):
     )
     rank: Literal["none", "single", "relax"] = Field(
         "none",
-        description="Order of the pool: by name, by the energy of the structures as they are (single), or by their "
-        "energy after a relaxation (relax), which then take their places.",
+        description="Order of the pool: files by name and then what was generated by predicted energy (none), all by "
+        "the energy of the structures as they are (single), or by their energy after a relaxation (relax), which then "
+        "take their places.",
     )
     rank_tier: TierConfig | None = Field(None, description="Tier that ranks the pool; None: the first of `tiers`.")
     draw: Literal["uniform", "ranked"] = Field(
@@ -164,8 +227,16 @@ class PoolConfig(_Section):
     )
     digest: str | None = Field(None, description="Hash of the structures; filled in when the folder is read.")
     volume: float | None = Field(
-        None, gt=0, description="Their median volume per atom, A^3; filled in when the folder is read."
+        None,
+        gt=0,
+        description="Their median volume per atom, A^3; filled in when the folder is read, or by jobs once structures "
+        "are generated.",
     )
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the search has a pool: a folder that was read, or structures to be generated."""
+        return self.digest is not None or self.generate is not None
 
 
 class SymmetryConfig(_Section):
@@ -462,20 +533,31 @@ class SearchConfig(_Section):
         The section ``reinforce`` counts only where it is in force.
         """
         identity = self.model_dump(mode="json", exclude={"stop", "execution", "pool", "walkers"})
-        for tier in identity["tiers"]:  # of a library with a digest the content counts, not its folder
-            del tier["queue"]
-            if "digest" in tier["calculator_kwargs"]:
-                tier["calculator_kwargs"].pop("library", None)
+        identity["tiers"] = [tier.identity() for tier in self.tiers]
         if self.walkers.number > 1:
             identity["walkers"] = self.walkers.model_dump(mode="json")
         if self.move_policy != "reinforce":
             del identity["reinforce"]
-        if self.pool.digest is not None:
-            identity["pool"] = self.pool.model_dump(mode="json", exclude={"structures": True, "rank_tier": {"queue"}})
-        elif self.pool.structures is not None:
+        if self.pool.digest is None and self.pool.structures is not None:
             raise ConfigError("pool.structures", "has not been read yet; fuse_flows.generators.files.read_pool does it")
+        if self.pool.is_there:
+            identity["pool"] = self._pool_identity()
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return f"{self.formula}-{digest[:10]}"
+
+    def _pool_identity(self) -> dict[str, Any]:
+        """Return what counts of the pool: of a file its content; the volume only where it is known on submission."""
+        identity = self.pool.model_dump(mode="json", exclude={"structures"})
+        ranking, settings = self.pool.rank_tier, self.pool.generate
+        identity["rank_tier"] = None if ranking is None else ranking.identity()
+        if settings is None:
+            del identity["generate"]
+            return identity
+        if settings.model_file is not None and settings.model_digest is None:
+            msg = "has not been read yet; fuse_flows.relax.energy_model.with_model_digest does it"
+            raise ConfigError("pool.generate.model_file", msg)
+        del identity["volume"], identity["generate"]["model_file"]
+        return identity
 
     def to_yaml(self) -> str:
         """Return the resolved configuration, every default written out, as YAML."""
@@ -521,13 +603,17 @@ def parse_formula(formula: str) -> dict[str, int]:
     return {el: n // divisor for el, n in counts.items()}
 
 
-def load_config(path: str | Path | None = None, **overrides: Any) -> SearchConfig:
+def load_config(
+    path: str | Path | None = None, *, base: dict[str, Any] | None = None, **overrides: Any
+) -> SearchConfig:
     """Read a configuration from a YAML file and put keywords over it.
 
     Parameters
     ----------
     path
         YAML (or JSON) file with keys of :class:`SearchConfig`; None for the defaults.
+    base
+        Keys of :class:`SearchConfig` with values that the file and the keywords override, such as those of a recipe.
     **overrides
         Keys of :class:`SearchConfig`; a dictionary is merged into its section, None values are ignored.
 
@@ -549,12 +635,17 @@ def load_config(path: str | Path | None = None, **overrides: Any) -> SearchConfi
             raise ConfigError("config", f"{path} cannot be read as YAML ({error})".replace("\n", " ")) from error
         if not isinstance(values, dict):
             raise ConfigError("config", f"{path} must hold keys and values, not a {type(values).__name__}")
-    for key, value in overrides.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            values[key] = {**values[key], **value}
-        elif value is not None:
-            values[key] = value
-    return make_config(values)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return make_config(_merged(_merged(base or {}, values), given))
+
+
+def _merged(values: dict[str, Any], over: dict[str, Any], *, inside: bool = False) -> dict[str, Any]:
+    """Put values over others; sections are merged, and pool.generate inside its section, but nothing else."""
+    merged = dict(values)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and (not inside or key == "generate")
+        merged[key] = _merged(merged[key], value, inside=True) if both else value
+    return merged
 
 
 def make_config(values: dict[str, Any]) -> SearchConfig:

@@ -33,6 +33,22 @@ class Settings(BaseSettings):
         30.0, ge=0, description="Seconds for which a failed relaxation job may be run again before it is judged."
     )
     threads: int = Field(1, ge=1, description="Threads of each worker's numerical libraries.")
+    relax_workers: int = Field(
+        1,
+        ge=1,
+        description="Processes, or threads where the engine is compiled, among which a job shares the structures it "
+        "relaxes together. Several workers on one machine need one each; raise it where a single worker has a node.",
+    )
+    allocation_end: float | None = Field(
+        None, description="When the allocation of this worker ends, in seconds of the epoch; None: ask Slurm or PBS."
+    )
+    allocation_margin: float = Field(
+        120.0, ge=0, description="Seconds before the end of the allocation in which no structure is begun."
+    )
+    outage_minutes: float = Field(10.0, ge=0, description="How long a worker waits for a database that is away.")
+    trusted_packages: str = Field(
+        "", description="Packages beside fuse_flows and atomate2 whose jobs workers may run, separated by commas."
+    )
 
 
 @cache

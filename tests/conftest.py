@@ -7,6 +7,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import contextlib
 import importlib.util
 import json
 import shutil
@@ -120,6 +121,69 @@ def connection_factory(mongo_server, monkeypatch):
         connection.close()
 
 
+PLUGIN = """
+import numpy as np
+from pymatgen.core import Lattice, Structure
+
+SITES = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+
+
+def cell(a, b, c):
+    return Structure(Lattice.orthorhombic(a, b, c), ["Au", "Cu", "Cu", "Cu"], SITES)
+
+
+def strained(config, formula_units, seed):
+    rng = np.random.default_rng(seed)
+    for number in range(6):
+        edges = (4.25 - 0.12 * number) * rng.uniform(0.998, 1.002, 3) * [1, 1.05, 1.1]
+        structure = cell(*edges) * (formula_units, 1, 1)
+        yield structure.perturb(0.05, seed=int(rng.integers(2**31))) if formula_units > 1 else structure
+
+
+def nothing(config, formula_units, seed):
+    return []
+
+
+def only_two(config, formula_units, seed):
+    return strained(config, formula_units, seed) if formula_units == 2 else []
+
+
+def mixed(config, formula_units, seed):
+    good = cell(3.7, 3.8, 3.9) * (formula_units, 1, 1)
+    yield "no structure"
+    yield good
+    yield good
+    yield cell(1.2, 1.2, 1.2) * (formula_units, 1, 1)
+    yield good.copy().remove_sites([0])
+    yield good * (9, 1, 1)
+    yield cell(2.6, 2.6, 2.6) * (formula_units, 1, 1)
+    yield cell(4.0, 4.0, 4.1) * (formula_units, 1, 1)
+
+
+def broken(config, formula_units, seed):
+    raise RuntimeError("out of ideas")
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def plugin_package(tmp_path_factory, monkeypatch):
+    """Install a package with generators for Cu3Au where this process and its workers find it; return its name."""
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "cu3au_generators.py").write_text(PLUGIN)
+    information = folder / "cu3au_generators-1.5.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: cu3au-generators\nVersion: 1.5\n")
+    names = ("strained", "nothing", "only_two", "mixed", "broken", "number", "missing")
+    lines = [f"{name} = cu3au_generators:{name}" for name in names]
+    (information / "entry_points.txt").write_text("\n".join(["[fuse_flows.generators]", *lines, ""]))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    return "cu3au-generators"
+
+
 @pytest.fixture
 def connection(connection_factory):
     """Return a connection to a fresh database with its indexes."""
@@ -156,3 +220,67 @@ def standin(potcar_folder, monkeypatch, tmp_path):
         return lambda: [json.loads(line) for line in log.read_text().splitlines()]
 
     return plan
+
+
+@pytest.fixture(scope="session")
+def finished_search(mongo_server, tmp_path_factory):
+    """Return a connection and the id of a search that is over: two walkers, two tiers, a pool, some failures.
+
+    Its texts that users may choose, a label and the name of a file, are such as would break a careless page. Tests only
+    read it; it lies in a database of its own.
+    """
+    from ase.build import bulk
+    from ase.io import write
+
+    from fuse_flows.config import load_config
+    from fuse_flows.flows.local import submit, work
+    from fuse_flows.generators.files import read_pool
+    from fuse_flows.store.connection import connect_server
+    from fuse_flows.store.setup import ensure_indexes
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "pool").mkdir()
+    for name, edge in (("<img src=x onerror=alert(1)>&$x_$.cif", 3.75), ("plain.cif", 3.95)):
+        atoms = bulk("Cu", "fcc", a=edge, cubic=True)
+        atoms.symbols[0] = "Au"
+        atoms.cell[2] *= edge - 2.75  # tetragonal, the two not alike
+        atoms.positions[:, 2] *= edge - 2.75
+        write(folder / "pool" / name, atoms)
+    config, pool = read_pool(
+        load_config(
+            formula="Cu3Au",
+            label="</script><script>alert(1)</script>",
+            max_atoms=8,
+            seed=3,
+            walkers={"number": 2, "meet_every": 4},
+            generator={"initial_structures": 3},
+            pool={"structures": str(folder / "pool")},
+            stop={"max_structures": 24},
+            execution={"structures_per_job": 3, "steps_per_job": 4},
+            tiers=[
+                {"calculator": "emt", "max_steps": 15, "fmax": 0.5, "smax": 5},
+                {"calculator": "emt", "max_steps": 12, "fmax": 0.05, "smax": 0.5},
+            ],
+        )
+    )
+    connection = connect_server(replace(mongo_server, db_name="finished_search"))
+    ensure_indexes(connection)
+    with contextlib.chdir(folder):  # where FireWorks leaves its files
+        assert submit(connection, config, pool) == "submitted"
+        work(connection, config.search_id)
+    yield connection, config.search_id
+    connection.database.client.drop_database(connection.database.name)
+    connection.close()
+
+
+@pytest.fixture
+def search(finished_search, mongo_server, monkeypatch):
+    """Return the search that is over; ``connect()``, here and in processes, finds its database."""
+    from fuse_flows.store import Search
+
+    connection, search_id = finished_search
+    monkeypatch.setenv("FUSE_FLOWS_DATA_DIR", str(mongo_server.data_dir.parent))
+    monkeypatch.setenv("FUSE_FLOWS_DB_PORT", str(mongo_server.port))
+    monkeypatch.setenv("FUSE_FLOWS_DB_NAME", connection.database.name)
+    settings.cache_clear()
+    return Search(search_id, connection)

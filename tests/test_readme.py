@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pymatgen.core import Structure
 
 from fuse_flows.config import load_config
 from fuse_flows.flows.local import submit, work
@@ -39,12 +40,19 @@ def test_query_returns_the_best_structure(connection):
     )
     submit(connection, search)
     work(connection, search.search_id)
-    code = block("python: query").replace("mongodb://127.0.0.1:27618/?replicaSet=rs0", connection.launchpad.host)
-    code = code.replace('["fuse_flows"]', f'["{connection.database.name}"]')
+    code = block("python: query")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(code, {})  # noqa: S102 - the README's own code
     best = best_candidates(connection, "MgO", 1)[0]
     assert printed.getvalue().split() == [best["candidate_id"], str(best["energy_per_atom"]), best["space_group"]]
+
+
+@pytest.mark.mongo
+def test_lines_about_a_search_run(search, tmp_path):
+    namespace = {}
+    exec(block("python: look").replace("SrTiO3", "Cu3Au"), namespace)  # noqa: S102 - the README's own code
+    assert len(namespace["frame"]) == len(search.candidates(within=0.1))
+    assert Structure.from_file(tmp_path / "best.cif").composition.reduced_formula == "Cu3Au"
 
 
 def test_example_configuration_is_accepted(tmp_path):
@@ -56,7 +64,7 @@ def test_example_configuration_is_accepted(tmp_path):
 
 def test_python_example_makes_a_flow_and_a_workflow():
     namespace = {}
-    exec(re.search(r"```python\n(from fuse_flows.*?)```", README, re.DOTALL).group(1), namespace)  # noqa: S102
+    exec(re.search(r"```python\n(from fuse_flows\.config.*?)```", README, re.DOTALL).group(1), namespace)  # noqa: S102
     assert namespace["flow"].name == "structure search of SrTiO3"
     assert len(namespace["workflow"].fws) == len(namespace["flow"].jobs)
 

@@ -4,61 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fuse_flows.store.frames import COLUMNS, candidate_frame
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pandas as pd
-
-COLUMNS = (
-    "candidate_id",
-    "walker",
-    "step",
-    "index",
-    "source",
-    "origin",
-    "move",
-    "outcome",
-    "energy_per_atom",
-    "n_atoms",
-    "formula_units",
-    "space_group",
-    "space_group_number",
-    "volume",
-    "density",
-    "accepted",
-    "cluster_id",
-    "seconds",
-)
+__all__ = ["COLUMNS", "best_rows", "candidate_frame", "failed_rows"]
 
 
-def candidate_frame(candidates: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row per candidate, in the order of the search.
-
-    Parameters
-    ----------
-    candidates
-        Candidate documents.
-
-    Returns
-    -------
-    pandas.DataFrame
-        With the columns of ``COLUMNS`` and ``number``, the running number of the structure, counted from 1.
-    """
-    import pandas as pd
-
-    frame = pd.DataFrame([{column: doc.get(column) for column in COLUMNS} for doc in candidates], columns=COLUMNS)
-    frame = frame.sort_values(["walker", "step", "index"], ignore_index=True)
-    frame.insert(0, "number", range(1, len(frame) + 1))
-    return frame
-
-
-def best_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def best_rows(candidates: Iterable[dict[str, Any]], lowest: float | None = None) -> list[dict[str, Any]]:
     """Return what the table of best structures shows of each candidate.
 
     Parameters
     ----------
     candidates
         Candidate documents, best first.
+    lowest
+        Energy that the others are compared with, eV/atom; None for that of the first candidate.
 
     Returns
     -------
@@ -67,7 +29,7 @@ def best_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for rank, doc in enumerate(candidates, start=1):
-        lowest = rows[0]["energy_per_atom"] if rows else doc["energy_per_atom"]
+        lowest = doc["energy_per_atom"] if lowest is None else lowest
         rows.append(
             {
                 "rank": rank,
@@ -82,6 +44,34 @@ def best_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "origin": doc.get("origin") or doc["move"] or doc["source"],
                 "step": doc["step"],
                 "copies": doc.get("copies", 1),
+            }
+        )
+    return rows
+
+
+def failed_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is shown of candidates that have no energy: where they come from, and why they failed.
+
+    Parameters
+    ----------
+    candidates
+        Candidate documents.
+
+    Returns
+    -------
+    list of dict
+        ``candidate_id``, ``walker``, ``step``, ``origin``, ``outcome``, ``reason``, ``tier`` (the calculator that gave
+        up; empty if none was asked) and ``energy_per_atom``, the last energy of that tier (eV/atom) or None.
+    """
+    rows = []
+    for doc in candidates:
+        last = doc["tiers"][-1] if doc["tiers"] else {"calculator": "", "energy_per_atom": None}
+        rows.append(
+            {name: doc[name] for name in ("candidate_id", "walker", "step", "outcome", "reason")}
+            | {
+                "origin": doc["origin"] or doc["move"] or doc["source"],
+                "tier": last["calculator"],
+                "energy_per_atom": last["energy_per_atom"],
             }
         )
     return rows

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import fuse_flows
-from fuse_flows.cli import control, database, results, searches, setup, spp
+from fuse_flows.cli import control, database, export, generate, gn, results, searches, setup, spp
 from fuse_flows.errors import FuseFlowsError
 
 app = typer.Typer(
@@ -21,15 +21,21 @@ app = typer.Typer(
 )
 app.command("run")(searches.run)
 app.command("workflow")(searches.workflow)
+app.command("generate")(generate.generate)
 app.command("resume")(searches.resume)
 app.command("stop")(control.stop)
-app.command("worker", hidden=True)(searches.worker)
+app.command("repair")(control.repair)
+app.command("worker")(searches.worker)
 app.command("status")(results.status)
 app.command("results")(results.results)
+app.command("export")(export.export)
+app.command("import")(export.import_archive)
+app.command("report")(export.report)
 app.command("init")(setup.init)
 app.command("check")(setup.check)
 app.add_typer(setup.config_app, name="config")
 app.add_typer(database.app, name="db")
+app.add_typer(gn.app, name="gn")
 app.add_typer(spp.app, name="spp")
 
 

@@ -1,7 +1,8 @@
-"""The command that stops a running search."""
+"""Commands that stop a running search, and mend what dead workers left behind."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -40,3 +41,42 @@ def stop(
         console.print(f"{search_id} stops after the structures in hand; continue with: fuse-flows resume {search_id}")
     else:
         console.print(f"{search_id} is not running")
+
+
+def repair(
+    search: Annotated[
+        str | None, typer.Argument(help="Search id, its beginning, or a formula; default: the whole LaunchPad.")
+    ] = None,
+    *,
+    lost_after: Annotated[
+        float | None,
+        typer.Option(help="Seconds without a ping after which a worker elsewhere is lost; default: as FireWorks says."),
+    ] = None,
+    launchpad: LaunchPadFile = None,
+) -> None:
+    """Mend what lost workers left behind, so that whoever works on the searches (rlaunch, qlaunch) goes on with them.
+
+    Safe while workers are alive. Jobs that failed are made ready to run once more.
+    """
+    from fireworks.fw_config import RUN_EXPIRATION_SECS
+
+    from fuse_flows.errors import DatabaseError
+    from fuse_flows.flows.local import extend
+    from fuse_flows.store import repair as mending
+    from fuse_flows.store.connection import connect
+    from fuse_flows.store.queries import find_search, search_ids
+    from fuse_flows.store.searches import search_config_of
+
+    connection = connect(launchpad)
+    search_id = None if search is None else find_search(connection, search)
+    seconds = RUN_EXPIRATION_SECS if lost_after is None else lost_after
+    report = mending.repair(connection.launchpad, search_id, lost_after=seconds)
+    for name, number in vars(report).items():
+        if number:
+            console.print(f"{name:<12}{number}")
+    for known in [search_id] if search_id else [found.search_id for found in search_ids(connection)]:
+        with suppress(DatabaseError):  # its configuration may be lost
+            if extend(connection, search_config_of(connection, known)):
+                console.print(f"{known} goes on")
+    if not report.anything:
+        console.print("nothing was broken")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
-    from fuse_flows.config import SearchConfig
+    from collections.abc import Callable
+
+    from fuse_flows.config import SearchConfig, TierConfig
 
 Formula = Annotated[str, typer.Argument(help="Chemical formula with whole numbers, such as SrTiO3.")]
 ConfigFile = Annotated[
@@ -23,7 +28,8 @@ WallHours = Annotated[
 MaxAtoms = Annotated[int | None, typer.Option(help="Largest structure, in atoms.")]
 Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
-    str | None, typer.Option(help="chgnet, emt, lj, buckingham, gulp, a force field of atomate2, or an import path.")
+    str | None,
+    typer.Option(help="chgnet, emt, lj, buckingham, gulp, vasp, a force field of atomate2, or an import path."),
 ]
 Tiers = Annotated[str | None, typer.Option(help="Calculators of several tiers, cheapest first: spp,chgnet.")]
 SppLibrary = Annotated[
@@ -34,28 +40,90 @@ Structures = Annotated[
     Path | None, typer.Option(help="Folder of CIF, POSCAR or extended XYZ files to begin with and to draw from.")
 ]
 Label = Annotated[str | None, typer.Option(help="Free text that makes this a search of its own.")]
+SearchName = Annotated[str, typer.Argument(metavar="SEARCH", help="Search id, its beginning, or a formula.")]
+Within = Annotated[float | None, typer.Option(min=0, help="At most so much above the lowest energy, eV/atom.")]
+SpaceGroup = Annotated[str | None, typer.Option(help="Only this space group, by number or symbol.")]
 LaunchPadFile = Annotated[
     Path | None, typer.Option("--launchpad", "-l", help="A my_launchpad.yaml; default: the embedded MongoDB.")
 ]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="fgen, fgen-spp, fgen-chgnet (random assembler), mlgen, mlgen-spp, mlgen-chgnet (generated pool): "
+        "tiers and pool by name; --config overrides its values."
+    ),
+]
+Final = Annotated[str | None, typer.Option(help="Calculator of the last tier of the recipe; default: chgnet.")]
+EnergyModel = Annotated[
+    str | None, typer.Option(help="Predicts the energies of what is generated: gn, spp, or any calculator.")
+]
+GnModel = Annotated[Path | None, typer.Option(help="Graph network of your own, for --energy-model gn.")]
 
 
-def search_config(
-    formula: str,
-    config: Path | None = None,
-    *,
-    max_structures: int | None = None,
-    initial_structures: int | None = None,
-    max_atoms: int | None = None,
-    seed: int | None = None,
-    calculator: str | None = None,
-    label: str | None = None,
-    structures: Path | None = None,
-    wall_hours: float | None = None,
-    walkers: int | None = None,
-    tiers: str | None = None,
-    spp_library: Path | None = None,
-) -> SearchConfig:
-    """Put the options over the configuration file and check that the calculators can run.
+@dataclass(frozen=True)
+class SearchOptions:
+    """The options that make a configuration, shared by all commands that need one; None where not given."""
+
+    config: ConfigFile = None
+    recipe: Recipe = None
+    final: Final = None
+    max_structures: MaxStructures = None
+    initial_structures: InitialStructures = None
+    max_atoms: MaxAtoms = None
+    seed: Seed = None
+    calculator: Calculator = None
+    tiers: Tiers = None
+    spp_library: SppLibrary = None
+    energy_model: EnergyModel = None
+    gn_model: GnModel = None
+    label: Label = None
+    structures: Structures = None
+    walkers: Walkers = None
+    wall_hours: WallHours = None
+
+
+def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all options of :class:`SearchOptions`, which it takes together as its argument ``options``.
+
+    Parameters
+    ----------
+    command
+        A function for typer; its other parameters stay as they are.
+
+    Returns
+    -------
+    callable
+        For typer: the options stand behind the parameters without default.
+    """
+    names = [field.name for field in fields(SearchOptions)]
+    hints = get_type_hints(SearchOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(SearchOptions)
+    ]
+    signature = inspect.signature(command, eval_str=True)
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in signature.parameters.values()
+        if parameter.name != "options"
+    ]
+    needed = [parameter for parameter in own if parameter.default is inspect.Parameter.empty]
+    others = [parameter for parameter in own if parameter not in needed]
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        command(options=SearchOptions(**{name: values.pop(name) for name in names}), **values)
+
+    parameters = [*needed, *shared, *others]
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def search_config(formula: str, options: SearchOptions | None = None, **values: Any) -> SearchConfig:
+    """Put the options over recipe and configuration file, and check that the calculators can run.
 
     First populations that nobody asked for in particular take at most half of ``max_structures``.
 
@@ -63,11 +131,10 @@ def search_config(
     ----------
     formula
         Formula of the search.
-    config
-        Configuration file.
-    max_structures, initial_structures, max_atoms, seed, calculator, label, structures, wall_hours, walkers, tiers, \
-    spp_library
-        Options; None where not given.
+    options
+        The options.
+    **values
+        In place of ``options``: fields of :class:`SearchOptions`.
 
     Returns
     -------
@@ -79,33 +146,63 @@ def search_config(
     ConfigError, MissingExtraError
         Naming the field and the fix.
     """
-    from fuse_flows.config import GeneratorConfig, load_config
+    from fuse_flows.config import load_config
     from fuse_flows.errors import ConfigError
-    from fuse_flows.relax.calculators import check_calculator
-    from fuse_flows.relax.queue_tiers import check_ranking
+    from fuse_flows.flows.checks import check_search
+    from fuse_flows.flows.recipes import recipe_values
+    from fuse_flows.relax.energy_model import with_model_digest
     from fuse_flows.relax.spp_tier import with_library_digests
     from fuse_flows.relax.vasp.options import with_vasp_defaults
 
-    overrides: dict[str, Any] = {"formula": formula, "max_atoms": max_atoms, "seed": seed, "label": label}
-    if structures is not None:
-        overrides["pool"] = {"structures": str(structures)}
-    if walkers is not None:
-        overrides["walkers"] = {"number": walkers}
-    if calculator is not None and tiers is not None:
-        raise ConfigError("tiers", "cannot be given together with --calculator; name all tiers in --tiers")
-    if calculator is not None or tiers is not None:
-        overrides["tiers"] = [{"calculator": name.strip()} for name in (tiers or calculator or "").split(",")]
-    overrides["stop"] = stop_limits(max_structures, wall_hours)
-    if max_structures is not None and config is None and initial_structures is None:
-        initial_structures = min(GeneratorConfig().initial_structures, max(1, max_structures // (2 * (walkers or 1))))
-    if initial_structures is not None:
-        overrides["generator"] = {"initial_structures": initial_structures}
-    search = with_library_digests(_with_library(load_config(config, **overrides), spp_library))
-    search = with_vasp_defaults(search)
-    check_ranking(search)
-    for tier in search.tiers:
-        check_calculator(tier, list(search.counts))
+    given = SearchOptions(**values) if options is None else options
+    if given.final is not None and given.recipe is None:
+        raise ConfigError("final", "names the last tier of a recipe; add --recipe, or name all tiers in --tiers")
+    base = None if given.recipe is None else recipe_values(given.recipe, given.final)
+    overrides = _overrides(given)
+    search = load_config(given.config, base=base, formula=formula, **overrides)
+    generate = _generation(given)
+    if generate and search.pool.generate is None:
+        field = "energy_model" if given.energy_model else "gn_model"
+        raise ConfigError(field, "is given, but nothing is generated; add --recipe mlgen, or pool.generate to the file")
+    overrides["pool"] |= {"generate": generate} if generate else {}
+    search = _with_library(load_config(given.config, base=base, formula=formula, **overrides), given.spp_library)
+    if given.final is not None and search.tiers[-1].calculator != given.final:
+        msg = f"is {given.final}, but the tiers of --config or --tiers end with {search.tiers[-1].calculator}"
+        raise ConfigError("final", f"{msg}; leave out either")
+    search = with_vasp_defaults(with_library_digests(with_model_digest(search)))
+    check_search(search)
     return search
+
+
+def _overrides(given: SearchOptions) -> dict[str, Any]:
+    """Return the options as keys of the configuration."""
+    from fuse_flows.config import GeneratorConfig
+    from fuse_flows.errors import ConfigError
+
+    overrides: dict[str, Any] = {"max_atoms": given.max_atoms, "seed": given.seed, "label": given.label}
+    overrides["pool"] = {} if given.structures is None else {"structures": str(given.structures)}
+    if given.walkers is not None:
+        overrides["walkers"] = {"number": given.walkers}
+    if given.calculator is not None and given.tiers is not None:
+        raise ConfigError("tiers", "cannot be given together with --calculator; name all tiers in --tiers")
+    if given.calculator is not None or given.tiers is not None:
+        names = (given.tiers or given.calculator or "").split(",")
+        overrides["tiers"] = [{"calculator": name.strip()} for name in names]
+    overrides["stop"] = stop_limits(given.max_structures, given.wall_hours)
+    initial = given.initial_structures
+    if given.max_structures is not None and given.config is None and initial is None:
+        share = given.max_structures // (2 * (given.walkers or 1))
+        initial = min(GeneratorConfig().initial_structures, max(1, share))
+    if initial is not None:
+        overrides["generator"] = {"initial_structures": initial}
+    return overrides
+
+
+def _generation(given: SearchOptions) -> dict[str, str]:
+    """Return those options that were given as keys of ``pool.generate``."""
+    model_file = None if given.gn_model is None else str(given.gn_model)
+    values = {"energy_model": given.energy_model, "model_file": model_file}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _with_library(search: SearchConfig, library: Path | None) -> SearchConfig:
@@ -114,13 +211,17 @@ def _with_library(search: SearchConfig, library: Path | None) -> SearchConfig:
 
     if library is None:
         return search
-    tiers = [tier.model_dump() for tier in search.tiers]
-    of_spp = [tier for tier in tiers if tier["calculator"].lower() == "spp"]
-    if not of_spp:
+    ranking = search.pool.rank_tier
+    if not any(tier.calculator.lower() == "spp" for tier in (*search.tiers, *([ranking] if ranking else []))):
         raise ConfigError("spp_library", "is given, but no tier uses it; add spp to --tiers")
-    for tier in of_spp:
-        tier["calculator_kwargs"] |= {"library": str(library)}
-    return search.model_copy(update={"tiers": tuple(type(search.tiers[0])(**tier) for tier in tiers)})
+
+    def with_it(tier: TierConfig) -> TierConfig:
+        if tier.calculator.lower() != "spp":
+            return tier
+        return tier.model_copy(update={"calculator_kwargs": tier.calculator_kwargs | {"library": str(library)}})
+
+    pool = search.pool.model_copy(update={"rank_tier": ranking and with_it(ranking)})
+    return search.model_copy(update={"tiers": tuple(map(with_it, search.tiers)), "pool": pool})
 
 
 def stop_limits(max_structures: int | None, wall_hours: float | None) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fuse_flows.errors import JobFailedError
 from fuse_flows.flows.local import extend, start_workers
+from fuse_flows.jobs.allocation import ending_of_process
 from fuse_flows.relax.queue_tiers import categories
 from fuse_flows.settings import settings
 from fuse_flows.store.repair import repair
 from fuse_flows.store.requests import is_stop_requested
-from fuse_flows.store.searches import fizzled_jobs, search_document, unfinished_jobs
+from fuse_flows.store.searches import fizzled_jobs, running_jobs, search_document, unfinished_jobs
 
 if TYPE_CHECKING:
     import subprocess
@@ -47,7 +48,7 @@ def run_and_watch(connection: Connection, config: SearchConfig, workers: int | N
     Returns
     -------
     bool
-        Whether the user interrupted it.
+        Whether the user interrupted it, or the allocation of a queueing system came to its end.
 
     Raises
     ------
@@ -70,13 +71,15 @@ def run_and_watch(connection: Connection, config: SearchConfig, workers: int | N
     ended = interrupted or is_stop_requested(connection.launchpad, config.search_id)
     if not ended and unfinished_jobs(connection, config.search_id):
         failed = fizzled_jobs(connection, config.search_id)
+        if not failed and ending_of_process().ends_at is not None:
+            return True
         what = f"job '{failed[0][0]}' failed: {failed[0][1]}" if failed else "the workers ended before the search did"
         raise JobFailedError(f"{what} (logs: {folder}); when that is mended: fuse-flows resume {config.search_id}")
     return interrupted
 
 
 def _watch(processes: list[subprocess.Popen], refresh: Any) -> bool:
-    """Wait for the workers; the first Ctrl-C lets them finish the job in hand, the second one ends them."""
+    """Wait for the workers; the first Ctrl-C lets them finish the structure in hand, the second one ends them."""
     interrupts = 0
     while any(process.poll() is None for process in processes):
         try:
@@ -91,7 +94,7 @@ def _watch(processes: list[subprocess.Popen], refresh: Any) -> bool:
 
 
 def _news(connection: Connection, config: SearchConfig) -> dict[str, Any]:
-    """Return what the bar shows: structures done, best energy, last move and outcomes."""
+    """Return what the bar shows: structures done, best energy, last move and outcomes; first the job in hand."""
     search = search_document(connection, config.search_id)
     parts = []
     if search.best_energy_per_atom is not None:
@@ -99,4 +102,6 @@ def _news(connection: Connection, config: SearchConfig) -> dict[str, Any]:
     if search.last_move:
         parts.append(f"last move {search.last_move}")
     parts += [f"{name} {number}" for name, number in sorted(search.outcomes.items())]
+    if not parts:
+        parts += running_jobs(connection, config.search_id)[:1]
     return {"completed": search.n_structures, "news": ", ".join(parts)}

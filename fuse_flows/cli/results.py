@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from fuse_flows.cli.console import console, table
-from fuse_flows.cli.options import LaunchPadFile
+from fuse_flows.cli.options import LaunchPadFile, SearchName, SpaceGroup, Within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,27 +54,58 @@ def status(
 
 
 def results(
-    search: Annotated[str, typer.Argument(help="Search id, its beginning, or a formula.")],
-    top: Annotated[int, typer.Option(min=1, help="How many.")] = TOP,
+    search: SearchName,
+    top: Annotated[
+        int | None, typer.Option(min=1, help=f"How many; default: {TOP}, and all of them with --within.")
+    ] = None,
     *,
     unique: Annotated[
         bool,
         typer.Option("--unique/--all", help="One row per minimum with the number of its copies, or every candidate."),
     ] = True,
+    within: Within = None,
+    space_group: SpaceGroup = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="Candidates whose relaxation ended so, such as not-converged, with the reason.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The candidate documents as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The table as CSV.")] = False,
     launchpad: LaunchPadFile = None,
 ) -> None:
-    """Show the best structures of a search."""
+    """Show the best structures of a search, or the candidates that failed in some way."""
+    from fuse_flows.analysis.tables import best_rows, failed_rows
+    from fuse_flows.errors import ConfigError
     from fuse_flows.store.connection import connect
-    from fuse_flows.store.queries import best_candidates, find_search
+    from fuse_flows.store.pools import pool_summary
+    from fuse_flows.store.search import Search
+    from fuse_flows.store.selection import outcome_of
 
-    connection = connect(launchpad)
-    search_id = find_search(connection, search)
-    best = best_candidates(connection, search_id, top, unique=unique)
-    if as_json:
-        typer.echo(json.dumps(best, indent=1))
+    if as_json and as_csv:
+        raise ConfigError("json", "cannot be combined with csv; leave one of them out")
+    lowest = None
+    ended = None if outcome is None else outcome_of(outcome)
+    failed = ended is not None and not ended.is_success
+    if failed and (within is not None or space_group is not None):
+        raise ConfigError(
+            "outcome", f"{ended} has neither energy nor space group; leave out --within and --space-group"
+        )
+    found = Search(search, connect(launchpad))
+    number = top or (None if within is not None else TOP)
+    if failed:
+        chosen = found.candidates(documents=True, outcome=outcome)[:number]
     else:
-        _print_best(best, search_id, unique=unique)
+        choose = found.unique if unique else found.best
+        lowest = next((doc["energy_per_atom"] for doc in found.best(1)), None)
+        chosen = choose(number, within=within, space_group=space_group)
+    if as_json:
+        typer.echo(json.dumps(chosen, indent=1))
+    elif as_csv:
+        _write_csv(failed_rows(chosen) if failed else best_rows(chosen, lowest))
+    elif failed:
+        _print_failed(failed_rows(chosen), f"{found.search_id} with the outcome {ended}")
+    else:
+        _print_best(chosen, found.search_id, lowest, unique=unique)
+        _print_fallback(pool_summary(found.connection, found.search_id))
 
 
 def show_and_write(connection: Connection, search_id: str, folder: Path) -> None:
@@ -89,6 +121,7 @@ def show_and_write(connection: Connection, search_id: str, folder: Path) -> None
         Where the files go.
     """
     from fuse_flows.analysis.export import write_results
+    from fuse_flows.store.pools import pool_summary
     from fuse_flows.store.queries import best_candidates, candidates
     from fuse_flows.store.searches import search_document
 
@@ -96,19 +129,44 @@ def show_and_write(connection: Connection, search_id: str, folder: Path) -> None
     best = best_candidates(connection, search_id, TOP, unique=True)
     console.print(f"{search.status}: {search.stop_reason or 'more to do'}; {_counts(search.outcomes)}")
     _print_best(best, search_id)
+    _print_fallback(pool_summary(connection, search_id))
     write_results(folder, candidates(connection, search_id), best, title=search_id)
     console.print(f"wrote {len(best)} CIF files, energies.csv and energies.png into {folder}")
 
 
-def _print_best(best: list[dict[str, Any]], search_id: str, *, unique: bool = True) -> None:
+def _write_csv(rows: list[dict[str, Any]]) -> None:
+    import csv
+    import sys
+
+    writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else ["candidate_id"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _print_failed(found: list[dict[str, Any]], what: str) -> None:
+    if not found:
+        console.print(f"there is no candidate of {what}")
+        return
+    rows = table("candidate", "walker", "step", "origin", "tier", "last eV/atom", "reason")
+    for row in found:
+        energy = "" if row["energy_per_atom"] is None else f"{row['energy_per_atom']:.4f}"
+        texts = (row["candidate_id"], str(row["walker"]), str(row["step"]), row["origin"], row["tier"], energy)
+        rows.add_row(*map(escape, (*texts, row["reason"])))
+    console.print(rows)
+
+
+def _print_best(
+    best: list[dict[str, Any]], search_id: str, lowest: float | None = None, *, unique: bool = True
+) -> None:
     from fuse_flows.analysis.tables import best_rows
 
     if not best:
-        console.print(f"no structure of {search_id} has relaxed successfully yet")
+        what = "has relaxed successfully yet" if lowest is None else "has this space group"
+        console.print(f"no structure of {search_id} {what}")
         return
     columns = ("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")
     rows = table(*columns, *(["copies"] if unique else []))
-    for row in best_rows(best):
+    for row in best_rows(best, lowest):
         rows.add_row(
             str(row["rank"]),
             f"{row['energy_per_atom']:.4f}",
@@ -117,7 +175,7 @@ def _print_best(best: list[dict[str, Any]], search_id: str, *, unique: bool = Tr
             str(row["n_atoms"]),
             f"{row['space_group']} ({row['space_group_number']})",
             f"{row['density']:.2f}",
-            row["origin"],
+            escape(row["origin"]),
             str(row["step"]),
             row["candidate_id"],
             *([str(row["copies"])] if unique else []),
@@ -132,7 +190,10 @@ def _print_search(search: Any, pool: dict[str, Any] | None) -> None:
     if pool is not None:
         used = sum(len(state.used_pool_members) for state in search.states)
         console.print(f"  pool        {used} of {pool['n_members']} used; files skipped: {_counts(pool['skipped'])}")
-        console.print(f"              dropped, as their energy cannot be computed: {_counts(pool['dropped'])}")
+        console.print(f"              dropped: {_counts(pool['dropped'])}")
+        for line in generation_lines(pool.get("generated", [])):
+            console.print(f"  generated   {line}")
+        _print_fallback(pool)
     for state in search.states:
         _print_walker(state, search.config, "walker" if len(search.states) == 1 else f"walker {state.walker}")
 
@@ -160,6 +221,32 @@ def _learnt(state: SearchState, config: dict[str, Any]) -> str:
     names = allowed_moves(state, search)
     chances = probabilities(state, search, names)
     return "learnt, move " + " ".join(f"{name.number}:{p:.0%}" for name, p in zip(names, chances, strict=True))
+
+
+def generation_lines(summaries: list[dict[str, Any]]) -> list[str]:
+    """Say what came of generating structures, one line for each number of formula units.
+
+    Parameters
+    ----------
+    summaries
+        :class:`.GenerationSummary` documents as plain values.
+
+    Returns
+    -------
+    list of str
+        The lines.
+    """
+    return [
+        f"{summary['formula_units']} f.u.: {summary['kept']} kept of {summary['evaluated']} evaluated; "
+        + (summary["reason"] or f"rejected: {_counts(summary['rejected'])}")
+        for summary in summaries
+    ]
+
+
+def _print_fallback(pool: dict[str, Any] | None) -> None:
+    """Say that the random assembler took the place of a generator, if it did."""
+    if pool is not None and "fallback" in pool:
+        console.print(f"nothing was generated, so the random assembler made the first population: {pool['fallback']}")
 
 
 def _counts(numbers: dict[str, int]) -> str:

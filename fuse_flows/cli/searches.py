@@ -9,22 +9,14 @@ import typer
 
 from fuse_flows.cli.console import console
 from fuse_flows.cli.options import (
-    Calculator,
-    ConfigFile,
     Formula,
-    InitialStructures,
-    Label,
     LaunchPadFile,
-    MaxAtoms,
     MaxStructures,
-    Seed,
-    SppLibrary,
-    Structures,
-    Tiers,
-    Walkers,
+    SearchOptions,
     WallHours,
     search_config,
     stop_limits,
+    with_search_options,
 )
 
 if TYPE_CHECKING:
@@ -39,20 +31,10 @@ OutFolder = Annotated[
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one per core, at most 4.")]
 
 
+@with_search_options
 def run(
     formula: Formula,
-    config: ConfigFile = None,
-    max_structures: MaxStructures = None,
-    initial_structures: InitialStructures = None,
-    max_atoms: MaxAtoms = None,
-    seed: Seed = None,
-    calculator: Calculator = None,
-    tiers: Tiers = None,
-    spp_library: SppLibrary = None,
-    label: Label = None,
-    structures: Structures = None,
-    walkers: Walkers = None,
-    wall_hours: WallHours = None,
+    options: SearchOptions,
     out: OutFolder = None,
     workers: Workers = None,
     launchpad: LaunchPadFile = None,
@@ -64,22 +46,7 @@ def run(
     """
     from fuse_flows.flows.local import submit
 
-    search = search_config(
-        formula,
-        config,
-        max_structures=max_structures,
-        initial_structures=initial_structures,
-        max_atoms=max_atoms,
-        seed=seed,
-        calculator=calculator,
-        tiers=tiers,
-        spp_library=spp_library,
-        label=label,
-        structures=structures,
-        walkers=walkers,
-        wall_hours=wall_hours,
-    )
-    search, pool = _read_pool(search)
+    search, pool = _read_pool(search_config(formula, options))
     connection = _connect(launchpad)
     console.print(f"search [bold]{search.search_id}[/bold] ({search.tiers[-1].calculator}) in {connection.uri}")
     console.print(f"  {submit(connection, search, pool)}")
@@ -109,20 +76,11 @@ def resume(
     _run_to_end(connection, config, out, workers)
 
 
+@with_search_options
 def workflow(
     formula: Formula,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .yaml or .json.")],
-    config: ConfigFile = None,
-    max_structures: MaxStructures = None,
-    initial_structures: InitialStructures = None,
-    max_atoms: MaxAtoms = None,
-    seed: Seed = None,
-    calculator: Calculator = None,
-    tiers: Tiers = None,
-    spp_library: SppLibrary = None,
-    label: Label = None,
-    structures: Structures = None,
-    walkers: Walkers = None,
+    options: SearchOptions,
 ) -> None:
     """Write the search of FORMULA as a FireWorks file for 'lpad add'."""
     from fuse_flows.errors import ConfigError
@@ -130,21 +88,7 @@ def workflow(
 
     if output.suffix not in (".yaml", ".yml", ".json"):
         raise ConfigError("output", f"{output} must end in .yaml or .json")
-    search = search_config(
-        formula,
-        config,
-        max_structures=max_structures,
-        initial_structures=initial_structures,
-        max_atoms=max_atoms,
-        seed=seed,
-        calculator=calculator,
-        tiers=tiers,
-        spp_library=spp_library,
-        label=label,
-        structures=structures,
-        walkers=walkers,
-    )
-    search, pool = _read_pool(search)
+    search, pool = _read_pool(search_config(formula, options))
     try:
         SearchMaker(search, pool).workflow().to_file(str(output))
     except OSError as error:
@@ -153,15 +97,28 @@ def workflow(
 
 
 def worker(
-    search_id: Annotated[str, typer.Argument()],
-    category: Annotated[str, typer.Option(help="Jobs of this category only; __none__: those without one.")] = "",
+    search: Annotated[
+        str | None, typer.Argument(help="Search id, its beginning, or a formula; default: all searches.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Only jobs of this category of FireWorks; __none__ for those without one.")
+    ] = None,
     launchpad: LaunchPadFile = None,
 ) -> None:
-    """Run the jobs of one search until none is left."""
-    from fuse_flows.flows.local import work
+    """Run jobs until none is left, or until the allocation of the queueing system ends.
 
-    launched = work(_connect(launchpad, fresh=False), search_id, category)
-    console.print(f"ran {launched} jobs")
+    This is what the queue adapters of fw_configs submit. Slurm and PBS say when an allocation ends; elsewhere set
+    FUSE_FLOWS_ALLOCATION_END (seconds of the epoch). No structure is begun in the last FUSE_FLOWS_ALLOCATION_MARGIN
+    seconds (120), nor if the slowest one so far would not fit. SIGTERM lets it finish the structure in hand.
+    """
+    from fuse_flows.flows.worker import work
+    from fuse_flows.store.queries import find_search
+    from fuse_flows.store.searches import unfinished_jobs
+
+    connection = _connect(launchpad, fresh=False)
+    if search is not None and not unfinished_jobs(connection, search):
+        search = find_search(connection, search)
+    console.print(f"ran {work(connection, search, category=category)} jobs")
 
 
 def _read_pool(search: SearchConfig) -> tuple[SearchConfig, FilePool]:

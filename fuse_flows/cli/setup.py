@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fuse_flows.cli.console import console, table
-from fuse_flows.cli.options import Calculator, ConfigFile, Formula, LaunchPadFile, MaxAtoms, Seed, search_config
+from fuse_flows.cli.options import Formula, LaunchPadFile, SearchOptions, search_config, with_search_options
 
 config_app = typer.Typer(name="config", help="Show the configuration of a search.", no_args_is_help=True)
 
@@ -17,25 +17,24 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Where to write the files.")] = Path(),
     launchpad: LaunchPadFile = None,
 ) -> None:
-    """Prepare the database (indexes, the view of candidates); write a my_launchpad.yaml and a jobflow.yaml for it."""
-    from fuse_flows.store.connection import connect, write_jobflow_file, write_launchpad_file
+    """Prepare the database (indexes, the view of candidates), and write all configuration files of a project for it.
+
+    What is in the folder already is left as it is. docs/cluster.md tells what to do with the files.
+    """
+    from fuse_flows.store.connection import connect
+    from fuse_flows.store.project import write_project
     from fuse_flows.store.setup import ensure_indexes
 
     connection = connect(launchpad)
     ensure_indexes(connection)
     console.print(f"database {connection.uri}: indexes and the view fuse_candidates are there")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, write in (("my_launchpad.yaml", write_launchpad_file), ("jobflow.yaml", write_jobflow_file)):
-        path = folder / name
-        if path.exists():
-            console.print(f"left {path} as it is")
-        else:
-            write(connection, path)
-            console.print(f"wrote {path}")
+    for path, is_new in write_project(connection, folder):
+        console.print(f"wrote {path}" if is_new else f"left {path} as it is")
 
 
 def check(launchpad: LaunchPadFile = None) -> None:
     """Check packages, calculators, configuration files and the database; exit code 1 if something is wrong."""
+    from fuse_flows.generators.plugins import plugin_versions
     from fuse_flows.relax.calculators import engines
     from fuse_flows.store.check import config_sources, round_trip
     from fuse_flows.store.connection import connect
@@ -44,6 +43,8 @@ def check(launchpad: LaunchPadFile = None) -> None:
         console.print(f"{name:<24} {version or 'not installed'}")
     for name, state in engines().items():
         console.print(f"calculator {name:<13} {state}")
+    for name, package in plugin_versions().items():
+        console.print(f"generator {name:<14} {package}")
     for name, file in config_sources():
         console.print(f"{name:<24} {file}")
     rows = table("what", "state", "detail")
@@ -69,13 +70,7 @@ def _packages() -> dict[str, str | None]:
 
 
 @config_app.command("show")
-def show(
-    formula: Formula,
-    config: ConfigFile = None,
-    max_atoms: MaxAtoms = None,
-    seed: Seed = None,
-    calculator: Calculator = None,
-) -> None:
+@with_search_options
+def show(formula: Formula, options: SearchOptions) -> None:
     """Print the resolved configuration of a search as YAML, every default written out."""
-    search = search_config(formula, config, max_atoms=max_atoms, seed=seed, calculator=calculator)
-    typer.echo(search.to_yaml(), nl=False)
+    typer.echo(search_config(formula, options).to_yaml(), nl=False)

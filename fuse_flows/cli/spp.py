@@ -25,6 +25,9 @@ def derive(
     correction: Annotated[int | None, typer.Option(help="Crystals for the correction of the forces.")] = None,
     max_atoms: Annotated[int | None, typer.Option(help="Largest cell for the correction, in atoms.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Iterations of the correction.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Cells with forces of a better method (.npz) that the potentials follow, too.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Learn from the held-out compositions, too.")] = False,
     threads: Annotated[int, typer.Option(help="Threads.")] = 2,
     source: Annotated[str, typer.Option(help="Source of the data, stored in the library.")] = "",
@@ -40,8 +43,10 @@ def derive(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     from fuse_flows.potentials.crystals import read_crystals
+    from fuse_flows.potentials.labels import load_labels
     from fuse_flows.potentials.recipe import RecipeSettings, derive_library
 
+    cells = None if labels is None else load_labels(labels)
     settings = RecipeSettings()
     restoring = replace(settings.restoring, iterations=iterations or settings.restoring.iterations)
     settings = replace(
@@ -72,7 +77,9 @@ def derive(
             "attribution": attribution,
             "held_out": not everything,
         }
-        library = derive_library(chosen, settings, provenance=provenance, threads=threads, progress=report)
+        library = derive_library(
+            chosen, settings, labels=cells, provenance=provenance, threads=threads, progress=report
+        )
     file = library.save(output)
     pairs = int((library.crystals > 0).sum())
     console.print(

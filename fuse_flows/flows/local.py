@@ -6,15 +6,14 @@ The workers are FireWorks rockets on the same LaunchPad that ``rlaunch`` and ``q
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fuse_flows.flows.search import SearchMaker
+from fuse_flows.flows.worker import work
 from fuse_flows.generators.files import FilePool
 from fuse_flows.jobs.firetask import add_segment
 from fuse_flows.jobs.meetings import newest_steps
@@ -24,9 +23,8 @@ from fuse_flows.search.judge import WALL_HOURS_REACHED, should_stop
 from fuse_flows.settings import settings
 from fuse_flows.store.connection import write_launchpad_file
 from fuse_flows.store.once import add_once
-from fuse_flows.store.processes import worker_name
 from fuse_flows.store.requests import is_stop_requested, withdraw_stop
-from fuse_flows.store.searches import active_jobs, is_between_jobs, unfinished_jobs
+from fuse_flows.store.searches import unfinished_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,12 +42,10 @@ WFLOCK_EXPIRATION_SECS: 60
 WFLOCK_EXPIRATION_KILL: true
 PRINT_FW_JSON: false
 """
-POLL_SECONDS = 0.2
-QUIET_SECONDS = 20.0
-"""For how long jobs may wait with nothing before them; then a crash left them, and ``repair`` is needed."""
-
 NO_CATEGORY = "__none__"
 """FireWorks' name for jobs without a category."""
+
+__all__ = ["NO_CATEGORY", "extend", "start_workers", "submit", "work"]
 
 
 def submit(connection: Connection, config: SearchConfig, pool: FilePool | None = None) -> Submission:
@@ -156,50 +152,3 @@ def start_workers(
                 )
             )
     return workers
-
-
-def work(connection: Connection, search_id: str, category: str = "") -> int:
-    """Run the jobs of a search in this process until nobody works on it any more.
-
-    While others work on the last jobs, it waits for what they add. On SIGTERM or SIGINT the job in hand is finished
-    first.
-
-    Parameters
-    ----------
-    connection
-        The database.
-    search_id
-        The search.
-    category
-        FireWorks category of the jobs it takes: ``__none__`` for those without one, empty for all.
-
-    Returns
-    -------
-    int
-        Jobs that were run.
-    """
-    from fireworks import FWorker
-    from fireworks.core.rocket_launcher import launch_rocket
-
-    stopping = False
-
-    def request_stop(*_: Any) -> None:
-        nonlocal stopping
-        stopping = True
-
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, request_stop)
-    worker = FWorker(name=worker_name(), category=category, query={"spec.search_id": search_id})
-    launched, quiet_since = 0, time.monotonic()
-    while not stopping:
-        if connection.launchpad.run_exists(worker):
-            launched += bool(launch_rocket(connection.launchpad, worker, strm_lvl="WARNING"))
-            quiet_since = time.monotonic()
-        elif active_jobs(connection, search_id):
-            time.sleep(POLL_SECONDS)
-            quiet_since = time.monotonic()
-        elif is_between_jobs(connection, search_id) and time.monotonic() - quiet_since < QUIET_SECONDS:
-            time.sleep(POLL_SECONDS)
-        else:
-            break
-    return launched

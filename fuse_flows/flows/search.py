@@ -9,10 +9,12 @@ from jobflow import Flow, Maker
 
 from fuse_flows.errors import ConfigError
 from fuse_flows.generators.files import FilePool
+from fuse_flows.generators.planning import generation_settings
 from fuse_flows.generators.pool import dump_members, pool_digest
 from fuse_flows.jobs.base import describe
 from fuse_flows.jobs.firetask import search_workflow
-from fuse_flows.jobs.pool import PLACE, rank_members, store_pool
+from fuse_flows.jobs.generation import generation_jobs, units_in_words
+from fuse_flows.jobs.pool import PLACE, rank_generated, rank_members, store_pool
 from fuse_flows.jobs.population import (
     collect_initial_structures,
     prepare_initial_structures,
@@ -24,7 +26,7 @@ from fuse_flows.relax.queue_tiers import check_ranking, first_queue_tier
 from fuse_flows.search.pool import initial_place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fireworks import Workflow
     from jobflow import Job, OutputReference
@@ -37,7 +39,7 @@ class SearchMaker(Maker):
     """Make the Flow of a crystal structure search.
 
     The Flow holds the first population and the job that begins the walk; everything later is appended while it runs.
-    A pool is stored by a job of its own before them.
+    A pool is stored by a job of its own before them, and generated before that if the search asks for it.
 
     Parameters
     ----------
@@ -92,7 +94,8 @@ class SearchMaker(Maker):
         for first in range(0, size, batch):
             last = min(first + batch, size)
             members = f"structure {first + 1}" if last == first + 1 else f"structures {first + 1}-{last}"
-            in_pool = initial_place(config, first, walker) < len(self.pool.members)
+            generates = config.pool.generate is not None  # how much will be known when it is done
+            in_pool = generates or initial_place(config, first, walker) < len(self.pool.members)
             awaited = stored[-1].output if stored and in_pool else None
             batch_jobs = self._members(members, range(first, last), walker, awaited)
             jobs += batch_jobs
@@ -117,35 +120,45 @@ class SearchMaker(Maker):
         return [made, describe(population, config, walker=walker, segment=0, place=f"collect {members}")]
 
     def _pool_jobs(self) -> list[Job]:
-        """Return the jobs that rank and store the pool, if the search has one; the last of them stores it."""
+        """Return the jobs that generate, rank and store the pool, if the search has one; the last stores it."""
         digest = pool_digest(self.pool.members) if self.pool.members else None
         if digest != self.config.pool.digest:
             raise ConfigError(
                 "pool.structures", "the structures are not those of pool.digest; use what read_pool returned"
             )
-        if digest is None:
+        generation = generation_jobs(self.config)
+        if digest is None and not generation:
             return []
         skipped = {str(reason): number for reason, number in self.pool.skipped.items()}
-        values, rankings = self.config.model_dump(mode="json"), self._ranking_jobs()
-        members = None if rankings else dump_members(self.pool.members)
-        job = store_pool(values, members, skipped, [ranking.output for ranking in rankings])
+        values, rankings = self.config.model_dump(mode="json"), self._ranking_jobs(generation)
+        members = None if self.config.pool.rank != "none" else dump_members(self.pool.members)
+        made = list(generation.values())
+        sources = [[job.output for job in jobs] for jobs in (rankings, made)]
+        job = store_pool(values, members, skipped, sources[0], sources[1] or None)
         job.name = f"store the pool of {self.config.formula}"
-        return [*rankings, describe(job, self.config, walker=0, segment=0, place=PLACE)]
+        return [*made, *rankings, describe(job, self.config, walker=0, segment=0, place=PLACE)]
 
-    def _ranking_jobs(self) -> list[Job]:
-        """Return the jobs that rank the pool, if it is to be ranked."""
-        config, members, batch = self.config, self.pool.members, self.config.execution.rankings_per_job
+    def _ranking_jobs(self, generation: Mapping[int, Job]) -> list[Job]:
+        """Return the jobs that rank the pool, files first, if it is to be ranked."""
+        config, batch = self.config, self.config.execution.rankings_per_job
         if config.pool.rank == "none":
             return []
         check_ranking(config)
-        jobs: list[Job] = []
-        for first in range(0, len(members), batch):
-            last = min(first + batch, len(members))
-            place = f"rank structures {first + 1}-{last} of the pool"
-            job = rank_members(config.model_dump(mode="json"), dump_members(members[first:last]))
-            job.name = f"{place} of {config.formula}"
-            jobs.append(describe(job, config, walker=0, segment=0, place=place))
+        values, jobs = config.model_dump(mode="json"), []
+        for first, last in _slices(len(self.pool.members), batch):
+            job = rank_members(values, dump_members(self.pool.members[first:last]))
+            jobs.append(self._ranking(job, f"rank structures {first + 1}-{last} of the pool"))
+        for units, generating in generation.items():
+            for first, last in _slices(generation_settings(config).keep, batch):
+                job = rank_generated(values, generating.output, first, last)
+                structures = f"rank generated structures {first + 1}-{last}"
+                jobs.append(self._ranking(job, f"{structures} of {units_in_words(units)}"))
         return jobs
+
+    def _ranking(self, job: Job, place: str) -> Job:
+        """Give a job that ranks its title and its place."""
+        job.name = f"{place} of {self.config.formula}"
+        return describe(job, self.config, walker=0, segment=0, place=place)
 
     def workflow(self) -> Workflow:
         """Return the Flow as a FireWorks Workflow, for ``lpad add`` or the command line.
@@ -164,3 +177,8 @@ class SearchMaker(Maker):
             "config": self.config.model_dump(mode="json"),
         }
         return search_workflow(self.make(), metadata=metadata)
+
+
+def _slices(length: int, size: int) -> list[tuple[int, int]]:
+    """Cut a range into slices; returns the beginning and the end of each, the end excluded."""
+    return [(first, min(first + size, length)) for first in range(0, length, size)]

@@ -101,7 +101,7 @@ def read_pool(config: SearchConfig) -> tuple[SearchConfig, FilePool]:
         raise ConfigError(FIELD, f"{msg}begin another search")
     update = {
         "digest": digest,
-        "volume": median_volume(pool.members),
+        "volume": median_volume(pool.members) if config.pool.generate is None else None,
         "structures": config.pool.structures if pool.members else None,
     }
     return config.model_copy(update={"pool": config.pool.model_copy(update=update)}), pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,6 +32,7 @@ class PoolMember(BaseModel):
     numbers: tuple[int, ...] = Field(min_length=1, description="Atomic numbers.")
     frac_coords: tuple[Vector, ...] = Field(min_length=1, description="Fractional coordinates in [0, 1).")
     energy_per_atom: float | None = Field(None, description="Energy it was ranked by, eV/atom; None: by name.")
+    source: Literal["file", "generated"] = Field("file", description="Who made it: the user, or a generator.")
 
     @classmethod
     def from_structure(cls, name: str, structure: Structure) -> Self:
@@ -81,7 +82,7 @@ def dump_members(members: Iterable[PoolMember]) -> str:
     str
         The same text for the same members.
     """
-    values = [member.model_dump(mode="json", exclude_none=True) for member in members]
+    values = [member.model_dump(mode="json", exclude_defaults=True) for member in members]
     return json.dumps(values, separators=(",", ":"))
 
 

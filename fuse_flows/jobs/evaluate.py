@@ -4,35 +4,49 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fuse_flows.relax.tiers import relax_through
+from fuse_flows.relax.tiers import relax_all_through
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.candidate import CandidateDoc
 from fuse_flows.search.judge import Evaluation
 from fuse_flows.structures.fingerprint import Cell, fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fuse_flows.config import SearchConfig
     from fuse_flows.relax.result import RelaxResult
     from fuse_flows.search.propose import Proposal
 
 
-def evaluate(proposal: Proposal, config: SearchConfig) -> dict[str, Any]:
-    """Relax a proposal.
+def evaluate(proposal: Proposal, config: SearchConfig, references: Sequence[float | None] = ()) -> dict[str, Any]:
+    """Relax a proposal; see :func:`evaluate_all`."""
+    return evaluate_all([proposal], config, references)[0]
+
+
+def evaluate_all(
+    proposals: Sequence[Proposal], config: SearchConfig, references: Sequence[float | None] = ()
+) -> list[dict[str, Any]]:
+    """Relax proposals together.
 
     Parameters
     ----------
-    proposal
-        What to relax; without a structure it is recorded as not generated.
+    proposals
+        What to relax; those without a structure are recorded as not generated.
     config
         The search.
+    references
+        Energies of the walker's best candidate in each tier when the proposals were made, eV/atom.
 
     Returns
     -------
-    dict
-        A :class:`.CandidateDoc`, without a verdict, as plain values.
+    list of dict
+        A :class:`.CandidateDoc` for each, without a verdict, as plain values.
     """
-    results = [] if proposal.structure is None else relax_through(proposal.structure, config.tiers)
-    return candidate_of(proposal, results, config)
+    structures = [proposal.structure for proposal in proposals if proposal.structure is not None]
+    relaxed = iter(relax_all_through(structures, config.tiers, references))
+    return [
+        candidate_of(proposal, [] if proposal.structure is None else next(relaxed), config) for proposal in proposals
+    ]
 
 
 def candidate_of(proposal: Proposal, results: list[RelaxResult], config: SearchConfig) -> dict[str, Any]:
@@ -91,4 +105,5 @@ def evaluation_of(candidate: dict[str, Any]) -> Evaluation:
         pool_member=candidate.get("pool_member"),
         cluster_id=candidate["cluster_id"],
         volume_per_atom=candidate["volume"] / candidate["n_atoms"] if candidate.get("volume") else None,
+        tier_energies=[tier.get("energy_per_atom") for tier in candidate.get("tiers", ())],
     )

@@ -1,9 +1,9 @@
 """The Firetask that runs the jobs of a search in FireWorks.
 
-It is jobflow's own Firetask with four additions: jobs added at run time are wrapped in it again, the next segment is
-added to the LaunchPad after the output of the job is stored, jobs see a request to stop, and where jobflow has no
-JobStore configured the one in the LaunchPad's own database is used (jobflow itself would fall back to memory and lose
-every output).
+It is jobflow's own Firetask with these additions: jobs added at run time are wrapped in it again, the next segment is
+added to the LaunchPad after the output of the job is stored, jobs see a request to stop and the end of their
+allocation, only trusted functions are called, and where jobflow has no JobStore configured the one in the LaunchPad's
+own database is used (jobflow itself would fall back to memory and lose every output).
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from fireworks import explicit_serialize
-from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
+from fireworks import FWAction, Workflow, explicit_serialize
+from jobflow.managers.fireworks import JobFiretask, flow_to_workflow, job_to_firework
 
+from fuse_flows.jobs.allocation import current_ending, ending_of_process, look_at
 from fuse_flows.jobs.continuation import Segment, collect_segments
 from fuse_flows.jobs.fizzled import know_launchpad
 from fuse_flows.jobs.interruption import listen_to_requests
+from fuse_flows.jobs.trust import check_function
 from fuse_flows.store.connection import Connection, configured_jobstore, jobstore_from_launchpad
 from fuse_flows.store.once import add_once
 from fuse_flows.store.setup import ensure_indexes
 
 if TYPE_CHECKING:
-    from fireworks import FWAction, LaunchPad, Workflow
+    from fireworks import LaunchPad
     from jobflow import Flow, Job, JobStore
 
 
@@ -41,8 +43,22 @@ class SearchFiretask(JobFiretask):
         Returns
         -------
         FWAction
-            As of jobflow, with every new Firework wrapped in this Firetask.
+            As of jobflow, with every new Firework wrapped in this Firetask. Where there is no time left, the job itself
+            as a detour: its children wait for that.
         """
+        check_function(self["job"].function)
+        if current_ending() is not None:
+            return self._run_or_put_back(fw_spec)
+        with look_at(ending_of_process()) as ending:  # a plain rlaunch, which knows nothing of an end
+            action = self._run_or_put_back(fw_spec)
+        if ending.is_near():
+            _fetch_no_more(self.launchpad)
+        return action
+
+    def _run_or_put_back(self, fw_spec: dict[str, Any]) -> FWAction:
+        ending = current_ending()
+        if ending is not None and ending.is_near():
+            return FWAction(detours=[_rewrap(Workflow([job_to_firework(self["job"])]))])
         serialised_store = self.get("store")
         if serialised_store is None:
             self["store"] = _prepared_jobstore(self.launchpad)
@@ -99,12 +115,21 @@ def search_workflow(flow: Flow | Job, **kwargs: Any) -> Workflow:
     return _rewrap(flow_to_workflow(flow, **kwargs))
 
 
+def _fetch_no_more(launchpad: LaunchPad) -> None:
+    """End a plain rlaunch when it asks this LaunchPad for more, which it does once the present job is completed."""
+
+    def end(*_: Any, **__: Any) -> bool:
+        raise SystemExit(0)
+
+    launchpad.run_exists = launchpad.checkout_fw = end
+
+
 @lru_cache(maxsize=4)
 def _prepared_jobstore(launchpad: LaunchPad) -> JobStore:
     """Return the JobStore that goes with a LaunchPad, indexes made; looked up once per process."""
     jobstore = configured_jobstore() or jobstore_from_launchpad(launchpad)
     jobstore.connect()
-    ensure_indexes(Connection(launchpad, jobstore, "worker", "worker", str(launchpad.host)))
+    ensure_indexes(Connection(launchpad, jobstore, "worker", "worker", f"database {launchpad.name}"))
     return jobstore
 
 

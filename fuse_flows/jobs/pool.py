@@ -6,12 +6,18 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from jobflow import CURRENT_JOB
+
 from fuse_flows.config import SearchConfig
-from fuse_flows.generators.pool import PoolMember, load_members
+from fuse_flows.generators.files import SkipReason
+from fuse_flows.generators.planning import in_order, that_fit
+from fuse_flows.generators.pool import PoolMember, load_members, median_volume
+from fuse_flows.generators.twins import TwinFinder
 from fuse_flows.jobs.base import own_output, place_uuid, read_output, search_job
-from fuse_flows.relax.tiers import build_relaxer, single_point
+from fuse_flows.jobs.generation import why_nothing
+from fuse_flows.relax.tiers import relax_many
 from fuse_flows.schemas.base import to_mongo
-from fuse_flows.schemas.pool import PoolDoc, RankingDoc
+from fuse_flows.schemas.pool import GeneratedDoc, PoolDoc, RankingDoc
 from fuse_flows.search.pool import PoolReader, no_pool
 
 if TYPE_CHECKING:
@@ -19,7 +25,15 @@ if TYPE_CHECKING:
 
     from jobflow import OutputReference
 
+    from fuse_flows.config import TierConfig
+
 PLACE = "pool"
+COPY = SkipReason.DUPLICATE.value
+"""Why a generated structure, or a file, is dropped: it is a copy of a lower one."""
+DIGITS = 6
+"""Digits of the energies by which members are ranked: copies in other cells shall be equal."""
+BEYOND = "beyond the largest pool"
+"""Why a structure is dropped: one document of the database can hold no more."""
 
 
 @search_job
@@ -47,21 +61,54 @@ def rank_members(config: dict[str, Any], members: str) -> dict[str, Any]:
 
 
 @search_job
+def rank_generated(config: dict[str, Any], generated: OutputReference, first: int, last: int) -> dict[str, Any]:
+    """Compute the energies by which a part of what one job generated is ranked.
+
+    Parameters
+    ----------
+    config
+        The :class:`.SearchConfig` as plain values.
+    generated
+        Reference to the job that generated the structures.
+    first, last
+        The part, the last one excluded; there may be fewer structures.
+
+    Returns
+    -------
+    dict
+        A :class:`.RankingDoc`.
+    """
+    stored = own_output()
+    if stored is not None:
+        return stored
+    search = SearchConfig.model_validate(config)
+    members = GeneratedDoc.model_validate(read_output(generated.uuid)).members[first:last]
+    ranked, dropped = with_energies(members, search)
+    return to_mongo(RankingDoc(search_id=search.search_id, members=ranked, dropped=dict(dropped)))
+
+
+@search_job
 def store_pool(
-    config: dict[str, Any], members: str | None, skipped: dict[str, int], rankings: list[OutputReference]
+    config: dict[str, Any],
+    members: str | None,
+    skipped: dict[str, int],
+    rankings: list[OutputReference],
+    generated: list[OutputReference] | None = None,
 ) -> dict[str, Any]:
-    """Store the structures that came with the search for all later jobs, the lowest in energy first if ranked.
+    """Store the pool for all later jobs: files and generated structures, the lowest in energy first if ranked.
 
     Parameters
     ----------
     config
         The :class:`.SearchConfig` as plain values.
     members
-        The structures, as :func:`.dump_members` writes them; None if other jobs rank them.
+        The structures that came with the search, as :func:`.dump_members` writes them; None if other jobs rank them.
     skipped
         What was left out when they were read, by reason.
     rankings
-        References to the jobs that ranked them, in order.
+        References to the jobs that ranked them, and what was generated, in order.
+    generated
+        References to the jobs that generated structures; None if there are none.
 
     Returns
     -------
@@ -72,20 +119,51 @@ def store_pool(
     if stored is not None:
         return stored
     search = SearchConfig.model_validate(config)
-    if members is not None:
-        return to_mongo(PoolDoc(search_id=search.search_id, members=load_members(members), skipped=skipped))
+    made = [GeneratedDoc.model_validate(read_output(reference.uuid)) for reference in generated or ()]
+    found = load_members(members) if members is not None else []
     dropped = Counter[str]()
-    ranked: list[PoolMember] = []
+    if search.pool.rank == "none":
+        found += in_order(member for document in made for member in document.members)
     for reference in rankings:
         ranking = RankingDoc.model_validate(read_output(reference.uuid))
-        ranked += ranking.members
+        found += ranking.members
         dropped.update(ranking.dropped)
-    ranked.sort(key=lambda member: member.energy_per_atom or 0.0)  # equal energies keep their order
-    return to_mongo(PoolDoc(search_id=search.search_id, members=ranked, skipped=skipped, dropped=dict(dropped)))
+    if rankings:
+        found = in_order(found)
+    document = PoolDoc(search_id=search.search_id, members=found, skipped=skipped, dropped=dict(dropped))
+    return to_mongo(with_generated(document, made) if made else document)
+
+
+def with_generated(pool: PoolDoc, made: Sequence[GeneratedDoc]) -> PoolDoc:
+    """Take copies out of a pool with generated structures, and note how these came about.
+
+    Parameters
+    ----------
+    pool
+        The pool, in its order.
+    made
+        What was generated.
+
+    Returns
+    -------
+    PoolDoc
+        Of copies only the first is left, and no more structures than one document can hold.
+    """
+    distinct = _without_copies(pool.members)
+    members, summaries = that_fit(distinct), [document.summary for document in made]
+    left_out = {COPY: len(pool.members) - len(distinct), BEYOND: len(distinct) - len(members)}
+    update = {
+        "members": members,
+        "dropped": pool.dropped | {reason: number for reason, number in left_out.items() if number},
+        "generated": summaries,
+        "volume": median_volume(members),
+        "fallback": None if members else why_nothing(summaries),
+    }
+    return pool.model_copy(update=update)
 
 
 def with_energies(members: Sequence[PoolMember], config: SearchConfig) -> tuple[list[PoolMember], Counter[str]]:
-    """Compute the energies of members as ``pool.rank`` asks.
+    """Compute the energies of members as ``pool.rank`` asks, in batches where the engine can do that.
 
     Parameters
     ----------
@@ -101,18 +179,47 @@ def with_energies(members: Sequence[PoolMember], config: SearchConfig) -> tuple[
     dropped
         How many have none, by outcome.
     """
-    tier = config.pool.rank_tier or config.tiers[0]
+    relax = config.pool.rank == "relax"
+    results = relax_many([member.to_structure() for member in members], ranking_tier(config), single=not relax)
     dropped = Counter[str]()
     ranked = []
-    for member in members:
-        before = member.to_structure()
-        result = build_relaxer(tier).relax(before) if config.pool.rank == "relax" else single_point(before, tier)
+    for member, result in zip(members, results, strict=True):
         if result.energy_per_atom is None:
             dropped[result.outcome] += 1
             continue
-        after = PoolMember.from_structure(member.name, result.structure) if config.pool.rank == "relax" else member
-        ranked.append(after.model_copy(update={"energy_per_atom": result.energy_per_atom}))
+        update: dict[str, Any] = {"energy_per_atom": round(result.energy_per_atom, DIGITS)}
+        if relax:
+            update["source"] = member.source
+        after = PoolMember.from_structure(member.name, result.structure) if relax else member
+        ranked.append(after.model_copy(update=update))
     return ranked, dropped
+
+
+def ranking_tier(config: SearchConfig) -> TierConfig:
+    """Return the tier that ranks the pool."""
+    return config.pool.rank_tier or config.tiers[0]
+
+
+def search_of(config: dict[str, Any]) -> SearchConfig:
+    """Return the configuration of a search as its later jobs see it.
+
+    Parameters
+    ----------
+    config
+        The :class:`.SearchConfig` as plain values.
+
+    Returns
+    -------
+    SearchConfig
+        With the volume of the pool, which nobody knew on submission if structures are generated.
+    """
+    search = SearchConfig.model_validate(config)
+    if search.pool.generate is None or search.pool.volume is not None or not search.volume.learn:
+        return search
+    criteria = {"uuid": place_uuid(search, walker=0, place=PLACE)}
+    found = CURRENT_JOB.store.query_one(criteria, ["output.volume"], sort={"index": -1})
+    volume = None if found is None else found["output"]["volume"]
+    return search.model_copy(update={"pool": search.pool.model_copy(update={"volume": volume})})
 
 
 def stored_pool(config: SearchConfig) -> PoolReader:
@@ -128,7 +235,7 @@ def stored_pool(config: SearchConfig) -> PoolReader:
     PoolReader
         Reads the pool from the JobStore when it is first called, and keeps it.
     """
-    if config.pool.digest is None:
+    if not config.pool.is_there:
         return no_pool
 
     @cache
@@ -137,3 +244,9 @@ def stored_pool(config: SearchConfig) -> PoolReader:
         return [PoolMember.model_construct(**values) for values in output["members"]]  # was checked when stored
 
     return read
+
+
+def _without_copies(members: Sequence[PoolMember]) -> list[PoolMember]:
+    """Return the members without copies of earlier ones."""
+    twins = TwinFinder()
+    return [member for member in members if not twins.has_twin(member.to_structure())]

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fuse_flows.config import SearchConfig
+from jobflow import CURRENT_JOB
+
+from fuse_flows.jobs.allocation import begin_structures, must_hand_over
 from fuse_flows.jobs.base import own_output, read_output, search_job
-from fuse_flows.jobs.evaluate import evaluate
-from fuse_flows.jobs.pool import stored_pool
-from fuse_flows.jobs.queue import collected, prepare, relax_further
+from fuse_flows.jobs.continuation import respond_and_replace
+from fuse_flows.jobs.evaluate import evaluate_all
+from fuse_flows.jobs.pool import search_of, stored_pool
+from fuse_flows.jobs.queue import collected, prepare, prepared_output, relax_further
+from fuse_flows.relax.queue_tiers import first_queue_tier
+from fuse_flows.relax.tiers import at_once
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import PopulationDoc
 from fuse_flows.search.pool import no_pool
 from fuse_flows.search.propose import propose_initial
 
 if TYPE_CHECKING:
-    from jobflow import OutputReference, Response
+    from collections.abc import Iterator, Sequence
 
+    from jobflow import Job, OutputReference, Response
+
+    from fuse_flows.config import SearchConfig, TierConfig
     from fuse_flows.search.propose import Proposal
 
 
@@ -26,9 +34,11 @@ def relax_initial_structures(
     first: int,
     last: int,
     walker: int = 0,
-    pool: OutputReference | None = None,
-) -> dict[str, Any]:
+    pool: OutputReference | str | None = None,
+) -> dict[str, Any] | Response:
     """Take from the pool, or assemble, and relax some members of the first population.
+
+    When the allocation of the process comes to its end, the job stores what it has and is replaced by itself.
 
     Parameters
     ----------
@@ -39,7 +49,8 @@ def relax_initial_structures(
     walker
         The walker they belong to.
     pool
-        Reference to the job that stores the pool, which is waited for; None where only the assembler is needed.
+        The job that stores the pool: a reference, which is waited for, or its uuid when it is done; None where only the
+        assembler is needed.
 
     Returns
     -------
@@ -47,11 +58,16 @@ def relax_initial_structures(
         A :class:`.PopulationDoc`.
     """
     stored = own_output()
-    if stored is not None:
+    if stored is None:
+        search = search_of(config)
+        candidates = _relax(search, first, last, walker, has_pool=pool is not None)
+        document = PopulationDoc(search_id=search.search_id, walker=walker, candidates=candidates)
+        if len(candidates) < last - first:
+            document.begun, document.candidates = candidates, []
+        stored = to_mongo(document)
+    if not stored.get("begun"):
         return stored
-    search = SearchConfig.model_validate(config)
-    candidates = [evaluate(proposal, search) for proposal in _members(search, first, last, walker, pool)]
-    return to_mongo(PopulationDoc(search_id=search.search_id, walker=walker, candidates=candidates))
+    return _hand_over(stored, relax_initial_structures(config, first, last, walker, pool=_done(pool)))
 
 
 @search_job
@@ -60,25 +76,25 @@ def prepare_initial_structures(
     first: int,
     last: int,
     walker: int = 0,
-    pool: OutputReference | None = None,
+    pool: OutputReference | str | None = None,
 ) -> Response:
     """Make some members of the first population of a search with a queue tier, and add the jobs that relax them.
 
     Parameters
     ----------
     config, first, last, walker, pool
-        As of :func:`relax_initial_structures`.
+        As of :func:`relax_initial_structures`, which it also is like when the allocation comes to its end.
 
     Returns
     -------
     Response
         With a :class:`.PreparedDoc`.
     """
-    search, stored = SearchConfig.model_validate(config), own_output()
+    search, stored = search_of(config), own_output()
     if stored is None:
-        members = _members(search, first, last, walker, pool)
-        named = {f"structure {member.index + 1}": member for member in members}
-        stored = prepare(named, search, walker)
+        stored = _prepare(search, first, last, walker, has_pool=pool is not None)
+    if stored.get("begun"):
+        return _hand_over(stored, prepare_initial_structures(config, first, last, walker, pool=_done(pool)))
     return relax_further(search, stored, segment=0)
 
 
@@ -109,13 +125,57 @@ def collect_initial_structures(
     stored = own_output()
     if stored is not None:
         return stored
-    search, entries = SearchConfig.model_validate(config), read_output(prepared.uuid)["prepared"]
-    members = _members(search, first, last, walker, pool)
-    candidates = [collected(entry, member, search) for entry, member in zip(entries, members, strict=True)]
+    search, entries = search_of(config), read_output(prepared.uuid)["prepared"]
+    members = stored_pool(search) if pool is not None else no_pool
+    proposals = (propose_initial(search, index, walker, members) for index in range(first, last))
+    candidates = [collected(entry, proposal, search) for entry, proposal in zip(entries, proposals, strict=True)]
     return to_mongo(PopulationDoc(search_id=search.search_id, walker=walker, candidates=candidates))
 
 
-def _members(config: SearchConfig, first: int, last: int, walker: int, pool: OutputReference | None) -> list[Proposal]:
-    """Take members from the pool, or assemble them."""
-    members = no_pool if pool is None else stored_pool(config)
-    return [propose_initial(config, index, walker, members) for index in range(first, last)]
+def _relax(search: SearchConfig, first: int, last: int, walker: int, *, has_pool: bool) -> list[dict[str, Any]]:
+    """Relax members, beginning with those of the job before this one, as long as there is time; at least one."""
+    candidates = _begun()
+    left = range(first + len(candidates), last)
+    for batch in _in_time(search, search.tiers, left, walker, has_pool=has_pool):
+        candidates += evaluate_all(batch, search)
+    return candidates
+
+
+def _prepare(search: SearchConfig, first: int, last: int, walker: int, *, has_pool: bool) -> dict[str, Any]:
+    """Take members through the tiers before the queue; see :func:`_relax`."""
+    entries = _begun()
+    left = range(first + len(entries), last)
+    tiers = search.tiers[: first_queue_tier(search.tiers)]
+    for batch in _in_time(search, tiers, left, walker, has_pool=has_pool):
+        entries += prepare({f"structure {member.index + 1}": member for member in batch}, search)
+    return prepared_output(entries, search, walker, is_all=len(entries) == last - first)
+
+
+def _begun() -> list[Any]:
+    """Return what the job before this one did of the same members."""
+    this = CURRENT_JOB.job
+    return [] if this.index == 1 else list(read_output(this.uuid, this.index - 1)["begun"])
+
+
+def _in_time(
+    search: SearchConfig, tiers: Sequence[TierConfig], left: range, walker: int, *, has_pool: bool
+) -> Iterator[list[Proposal]]:
+    """Make members, in batches that are worth relaxing together, as long as there is time; at least one."""
+    members = stored_pool(search) if has_pool else no_pool
+    begin_structures()
+    together = at_once(tiers) or max(1, len(left))
+    for begin in range(0, len(left), together):
+        yield [propose_initial(search, index, walker, members) for index in left[begin : begin + together]]
+        if must_hand_over():
+            return
+
+
+def _hand_over(stored: dict[str, Any], following: Job) -> Response:
+    """Store what there is, and let the same job go on."""
+    following.name = CURRENT_JOB.job.name
+    return respond_and_replace(stored, following)
+
+
+def _done(pool: OutputReference | str | None) -> str | None:
+    """Return the identifier of the job that stored the pool, which need not be waited for again."""
+    return pool if pool is None or isinstance(pool, str) else pool.uuid

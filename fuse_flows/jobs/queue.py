@@ -7,8 +7,6 @@ collects the candidates stands behind all of them and follows the chain of outpu
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from jobflow.core.reference import OnMissing
 from pymatgen.core import Structure
 
 from fuse_flows.config import SearchConfig
+from fuse_flows.jobs.allocation import current_ending, ending_of_process
 from fuse_flows.jobs.base import describe, find_output, own_output, place_uuid, read_output, search_job
 from fuse_flows.jobs.continuation import respond_and_replace
 from fuse_flows.jobs.evaluate import candidate_of
@@ -25,7 +24,7 @@ from fuse_flows.jobs.fizzled import why_fizzled
 from fuse_flows.relax.base import Part, PartwiseRelaxer
 from fuse_flows.relax.queue_tiers import category_of, first_queue_tier, next_queue_tier
 from fuse_flows.relax.result import Outcome, RelaxResult
-from fuse_flows.relax.tiers import build_relaxer, goes_on, relax_through
+from fuse_flows.relax.tiers import build_relaxer, end_of_tier, goes_on, relax_all_through, relax_through
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.relaxation import Errand, PreparedDoc, PreparedStructure, RelaxationDoc, ResultDoc
 
@@ -39,8 +38,10 @@ MAY_FAIL = "may_fail"
 """Mark in the spec of jobs whose failure does not stop a search."""
 
 
-def prepare(proposals: Mapping[str, Proposal], config: SearchConfig, walker: int) -> dict[str, Any]:
-    """Take proposals through the tiers before the queue.
+def prepare(
+    proposals: Mapping[str, Proposal], config: SearchConfig, references: Sequence[float | None] = ()
+) -> list[PreparedStructure]:
+    """Take proposals through the tiers before the queue, together.
 
     Parameters
     ----------
@@ -48,23 +49,67 @@ def prepare(proposals: Mapping[str, Proposal], config: SearchConfig, walker: int
         The proposals by their place in the search, in words that no other candidate of the walker has.
     config
         The search, with a queue tier.
+    references
+        Energies of the walker's best candidate in each tier when the proposals were made, eV/atom.
+
+    Returns
+    -------
+    list of PreparedStructure
+        One for each, for :func:`prepared_output`.
+    """
+    structures = [proposal.structure for proposal in proposals.values() if proposal.structure is not None]
+    end = first_queue_tier(config.tiers)
+    relaxed = iter(relax_all_through(structures, config.tiers, references, end=end))
+    return [
+        PreparedStructure(
+            candidate_id=proposal.candidate_id,
+            where=where,
+            structure=None if proposal.structure is None else proposal.structure.as_dict(verbosity=0),
+            results=[] if proposal.structure is None else [ResultDoc.from_result(result) for result in next(relaxed)],
+        )
+        for where, proposal in proposals.items()
+    ]
+
+
+def prepared_output(
+    entries: Sequence[PreparedStructure | dict[str, Any]],
+    config: SearchConfig,
+    walker: int,
+    references: Sequence[float | None] = (),
+    *,
+    is_all: bool = True,
+) -> dict[str, Any]:
+    """Put together what a job prepared.
+
+    Parameters
+    ----------
+    entries
+        What :func:`prepare` returned, in this job and in those before it.
+    config
+        The search.
     walker
         Its walker.
+    references
+        As of :func:`prepare`.
+    is_all
+        Whether these are all that the job was to prepare; otherwise another one goes on.
 
     Returns
     -------
     dict
-        A :class:`.PreparedDoc` as plain values, for :func:`relax_further`.
+        A :class:`.PreparedDoc` as plain values, for :func:`relax_further` if these are all.
     """
-    entries = [_prepared(proposal, where, config) for where, proposal in proposals.items()]
-    document = PreparedDoc(search_id=config.search_id, walker=walker, prepared=entries)
-    for entry, errand in zip(entries, _errands(document, config, segment=0), strict=True):
+    found = [PreparedStructure.model_validate(entry) for entry in entries]
+    document = PreparedDoc(search_id=config.search_id, walker=walker, prepared=found, references=list(references))
+    if not is_all:
+        document.begun, document.prepared = found, []
+    for entry, errand in zip(document.prepared, _errands(document, config, segment=0), strict=True):
         entry.next = None if errand is None else _uuid(config, errand)
     return to_mongo(document)
 
 
 def relax_further(config: SearchConfig, output: dict[str, Any], segment: int) -> Response:
-    """Store what :func:`prepare` made and add the jobs that relax it further, side by side.
+    """Store what :func:`prepared_output` made and add the jobs that relax it further, side by side.
 
     Parameters
     ----------
@@ -170,18 +215,6 @@ def collected(prepared: dict[str, Any], proposal: Proposal, config: SearchConfig
     return candidate_of(proposal, results, config)
 
 
-def _prepared(proposal: Proposal, where: str, config: SearchConfig) -> PreparedStructure:
-    structure, results = proposal.structure, []
-    if structure is not None:
-        results = relax_through(structure, config.tiers[: first_queue_tier(config.tiers)])
-    return PreparedStructure(
-        candidate_id=proposal.candidate_id,
-        where=where,
-        structure=None if structure is None else structure.as_dict(verbosity=0),
-        results=[ResultDoc.from_result(result) for result in results],
-    )
-
-
 def _errands(document: PreparedDoc, config: SearchConfig, segment: int) -> list[Errand | None]:
     """Return what is to be done for each prepared structure; None for those that have come to their end."""
     tier = first_queue_tier(config.tiers)
@@ -195,6 +228,7 @@ def _errands(document: PreparedDoc, config: SearchConfig, segment: int) -> list[
             source=CURRENT_JOB.job.uuid,
             position=position,
             tier=tier,
+            references=document.references,
         )
         if entry.structure is not None and (not entry.results or goes_on(entry.results[-1].to_result()))
         else None
@@ -221,21 +255,23 @@ def _settled(uuid: str, config: SearchConfig) -> dict[str, Any] | str:
 
 def _relax(config: SearchConfig, errand: Errand) -> dict[str, Any]:
     """Run the tier, and the tiers after it up to the next queue tier."""
-    tier = config.tiers[errand.tier]
-    begun = None if errand.previous is None else read_output(errand.previous)["relaxation"]
-    part = _part(tier, _beginning(errand), None if begun is None else begun["progress"])
-    uuid = CURRENT_JOB.job.uuid
-    tasks = [*([] if begun is None else begun["tasks"]), *([] if part.document is None else [uuid])]
+    structure, tier, end = _beginning(errand), errand.tier, next_queue_tier(config.tiers, errand.tier)
+    begun = {} if errand.previous is None else read_output(errand.previous)["relaxation"]
+    part, tasks = _part(config.tiers[tier], structure, begun.get("progress")), list(begun.get("tasks", ()))
     results: list[RelaxResult] = []
+    if part is None:
+        part = Part(None, None, None)
+        results = relax_through(structure, config.tiers, errand.references, begin=tier, end=end)
+    tasks += [] if part.document is None else [CURRENT_JOB.job.uuid]
     if part.result is not None:
-        results = [replace(part.result, tasks=tuple(tasks))]
-        if goes_on(part.result):
-            rest = config.tiers[errand.tier + 1 : next_queue_tier(config.tiers, errand.tier)]
-            results += relax_through(part.result.structure, rest)
+        last = end_of_tier(replace(part.result, tasks=tuple(tasks)), config.tiers, tier, errand.references)
+        results = [last]
+        if goes_on(last):
+            results += relax_through(last.structure, config.tiers, errand.references, begin=tier + 1, end=end)
     document = RelaxationDoc(
         candidate_id=errand.candidate_id,
         search_id=config.search_id,
-        tier=errand.tier,
+        tier=tier,
         part=errand.part,
         results=[ResultDoc.from_result(result) for result in results],
         progress=part.progress,
@@ -246,10 +282,11 @@ def _relax(config: SearchConfig, errand: Errand) -> dict[str, Any]:
     return (part.document or {}) | {"relaxation": to_mongo(document)}
 
 
-def _part(tier: TierConfig, structure: Structure, progress: dict[str, Any] | None) -> Part:
+def _part(tier: TierConfig, structure: Structure, progress: dict[str, Any] | None) -> Part | None:
+    """Go on with a relaxation as far as time allows; None if the engine can only do it as a whole."""
     relaxer, queue = build_relaxer(tier), tier.queue_settings
     if not isinstance(relaxer, PartwiseRelaxer):
-        return Part(relaxer.relax(structure), None, None)
+        return None
     one_stage = queue.job == "stage"
     return relaxer.advance(structure, progress, Path.cwd(), seconds_left=_seconds_left(queue), one_stage=one_stage)
 
@@ -276,9 +313,9 @@ def _following(config: SearchConfig, errand: Errand, done: RelaxationDoc) -> lis
 
 
 def _seconds_left(queue: QueueConfig) -> float | None:
-    """Return the time that this job may take: what the tier says, and what is left of the Slurm job."""
+    """Return the time that this job may take: what the tier says, and what is left of the allocation."""
     limits = [] if queue.wall_time is None else [queue.wall_time]
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    if end.isdigit():
-        limits.append(float(end) - time.time())
+    ending = current_ending() or ending_of_process()
+    if ending.ends_at is not None:
+        limits.append(ending.ends_at - ending.clock())
     return min(limits, default=None)

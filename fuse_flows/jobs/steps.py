@@ -15,8 +15,8 @@ from fuse_flows.jobs.continuation import Segment, respond_and_replace, respond_a
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
 from fuse_flows.jobs.interruption import interrupted
 from fuse_flows.jobs.meetings import Place, newest_steps, state_after
-from fuse_flows.jobs.pool import stored_pool
-from fuse_flows.jobs.queue import accept_failures, collected, prepare, relax_further
+from fuse_flows.jobs.pool import search_of, stored_pool
+from fuse_flows.jobs.queue import accept_failures, collected, prepare, prepared_output, relax_further
 from fuse_flows.jobs.visited import minima_of, read_visited
 from fuse_flows.jobs.walk import judge_candidates, walk
 from fuse_flows.relax.queue_tiers import first_queue_tier
@@ -29,7 +29,7 @@ from fuse_flows.search.visited import clusters_of
 from fuse_flows.search.walkers import is_meeting, may_leave
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jobflow import JobStore
 
@@ -93,7 +93,7 @@ def take_steps(config: dict[str, Any], previous: Place, jobs_left: int, walker: 
     Response
         With a :class:`.StepDoc`.
     """
-    search = SearchConfig.model_validate(config)
+    search = search_of(config)
     stored = own_output()
     if stored is None:
         before, visited = _standing(search, previous, walker)
@@ -124,9 +124,10 @@ def relax_proposal(config: dict[str, Any], previous: Place, index: int, walker: 
     stored = own_output()
     if stored is not None:
         return stored
-    search = SearchConfig.model_validate(config)
-    proposal = _proposal(search, previous, index, walker)
-    return to_mongo(ProposalDoc(search_id=search.search_id, walker=walker, relaxed=evaluate(proposal, search)))
+    search = search_of(config)
+    proposal, references = _proposal(search, previous, index, walker)
+    relaxed = evaluate(proposal, search, references)
+    return to_mongo(ProposalDoc(search_id=search.search_id, walker=walker, relaxed=relaxed))
 
 
 @search_job
@@ -143,10 +144,11 @@ def prepare_proposal(config: dict[str, Any], previous: Place, index: int, walker
     Response
         With a :class:`.PreparedDoc`.
     """
-    search, stored = SearchConfig.model_validate(config), own_output()
+    search, stored = search_of(config), own_output()
     if stored is None:
-        proposal = _proposal(search, previous, index, walker)
-        stored = prepare({f"proposal {index + 1} of step {proposal.step}": proposal}, search, walker)
+        proposal, references = _proposal(search, previous, index, walker)
+        entries = prepare({f"proposal {index + 1} of step {proposal.step}": proposal}, search, references)
+        stored = prepared_output(entries, search, walker, references)
     return relax_further(search, stored, CURRENT_JOB.job.metadata["segment"])
 
 
@@ -174,7 +176,7 @@ def judge_proposals(
     Response
         With a :class:`.StepDoc`.
     """
-    search = SearchConfig.model_validate(config)
+    search = search_of(config)
     stored = own_output()
     if stored is None:
         before, visited = _standing(search, previous, walker)
@@ -185,10 +187,12 @@ def judge_proposals(
     return _go_on(search, stored, jobs_left=jobs_left)
 
 
-def _proposal(config: SearchConfig, previous: Place, index: int, walker: int) -> Proposal:
-    """Make one of the proposals of a step."""
+def _proposal(
+    config: SearchConfig, previous: Place, index: int, walker: int
+) -> tuple[Proposal, Sequence[float | None]]:
+    """Make one of the proposals of a step; returned with the energies that it is screened against."""
     before, visited = _standing(config, previous, walker)
-    return next(islice(proposals(before, config, stored_pool(config), visited), index, None))
+    return next(islice(proposals(before, config, stored_pool(config), visited), index, None)), before.references
 
 
 def _relaxed(output: dict[str, Any], proposal: Proposal, config: SearchConfig) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fuse_flows.jobs.evaluate import evaluate, evaluation_of
+from fuse_flows.jobs.allocation import begin_structures, must_hand_over
+from fuse_flows.jobs.evaluate import evaluate_all, evaluation_of
 from fuse_flows.jobs.interruption import interrupted
 from fuse_flows.jobs.pool import stored_pool
 from fuse_flows.jobs.visited import cluster_fields
@@ -26,6 +27,8 @@ def walk(
 ) -> tuple[SearchState, list[dict[str, Any]]]:
     """Propose, relax and judge for up to ``steps_per_job`` steps, at most to the next meeting of the walkers.
 
+    It takes at least one step, and ends after the present one when the allocation of the process comes to its end.
+
     Parameters
     ----------
     config
@@ -43,14 +46,15 @@ def walk(
         One :class:`.CandidateDoc` per proposal, as plain values.
     """
     candidates, pool = [], stored_pool(config)
+    begin_structures()
     for _ in range(int(min(config.execution.steps_per_job, steps_to_meeting(config, state.step)))):
         if should_stop(state, config):
             break
         proposals = propose(state, config, pool, visited)
-        relaxed = [evaluate(proposal, config) for proposal in proposals]
+        relaxed = evaluate_all(proposals, config, state.references)
         state, judged = judge_candidates(config, state, proposals, relaxed, visited)
         candidates += judged
-        if state.stop_reason:
+        if state.stop_reason or must_hand_over():
             break
     return state, candidates
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 #: Folders that hold compiled functions.
-FOLDERS = ("potentials", "relax")
+FOLDERS = ("potentials", "relax", "generators/gn")
 #: Files without compiled functions whose constants have become part of some.
 CONSTANTS = ("relax/memory.py",)
 

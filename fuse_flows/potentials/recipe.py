@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,20 @@ from fuse_flows.potentials.derivation import (
     shell_edges,
     with_wall,
 )
+from fuse_flows.potentials.labelled import LabelSettings, joined, labelled, softened
 from fuse_flows.potentials.library import SppLibrary
 from fuse_flows.potentials.restoring import RestoringSettings, correct, displaced
+from fuse_flows.potentials.sharing import shared_parts
 from fuse_flows.potentials.statistics import distance_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from fuse_flows.potentials.crystals import CrystalSet
+    from fuse_flows.potentials.derivation import Relatives
+    from fuse_flows.potentials.labels import LabelledCells
 
 _STEP = 0.05
 # Displaced crystals tell something about distances a little inside the first shell, too.
@@ -45,6 +51,8 @@ class RecipeSettings:
         From histograms to first potentials.
     restoring
         From first potentials to those that keep crystals at rest.
+    labels
+        From these to those that follow labelled cells, if there are any.
     crystals
         Largest number of crystals for the correction (the histograms take all).
     max_atoms
@@ -55,6 +63,7 @@ class RecipeSettings:
 
     inversion: InversionSettings = field(default_factory=InversionSettings)
     restoring: RestoringSettings = field(default_factory=RestoringSettings)
+    labels: LabelSettings = field(default_factory=LabelSettings)
     crystals: int = 12000
     max_atoms: int = 16
     seed: int = 0
@@ -64,6 +73,7 @@ def derive_library(
     crystals: CrystalSet,
     settings: RecipeSettings | None = None,
     *,
+    labels: LabelledCells | None = None,
     provenance: dict[str, Any] | None = None,
     threads: int = 2,
     progress: Callable[[str, int, int], None] | None = None,
@@ -76,6 +86,8 @@ def derive_library(
         The crystals; only those that may be learnt from (``read_crystals`` leaves tune and test out).
     settings
         All choices; None for the defaults.
+    labels
+        Cells with forces and virials that the potentials shall follow, too; None: known crystals alone.
     provenance
         Source and licence of the crystals, to be stored.
     threads
@@ -117,6 +129,12 @@ def derive_library(
     values = blend(values, statistics.weights, relatives, chosen.inversion, shift=splines.R_FIRST / _STEP)
     edges = np.maximum(shell_edges(g, statistics.centres, chosen.inversion.floor) - _INSIDE, _SHORTEST)
     values = with_wall(values, r, edges, chosen.inversion)
+    if labels is not None:
+        values = _following(labels, crystals.take(small), symbols, values, relatives, chosen, threads, report)
+        deeper = np.maximum(
+            shell_edges(g, statistics.centres, chosen.inversion.floor) - chosen.labels.inside, _SHORTEST
+        )
+        values = with_wall(values, r, deeper, chosen.inversion)
     return SppLibrary(
         symbols=symbols,
         coefficients=splines.fit(r, values).astype(np.float32),
@@ -124,7 +142,34 @@ def derive_library(
         provenance={
             **(provenance or {}),
             "crystals": len(crystals),
+            **({} if labels is None else {"labels": labels.about, "labelled_cells": len(labels)}),
             "settings": asdict(chosen),
             "fuse_flows": version("fuse-flows"),
         },
     )
+
+
+def _following(  # noqa: PLR0917 - one stage of the recipe, cut out of it
+    labels: LabelledCells,
+    crystals: CrystalSet,
+    symbols: tuple[str, ...],
+    values: NDArray[np.float64],
+    relatives: Relatives,
+    settings: RecipeSettings,
+    threads: int,
+    report: Callable[[str, int, int], None],
+) -> NDArray[np.float64]:
+    """Return potentials that follow labelled cells and still lead displaced crystals back."""
+    rng = np.random.default_rng(settings.seed)
+    chosen, r = settings.labels, np.linspace(splines.R_FIRST, splines.R_LAST, values.shape[1])
+    few = crystals.take(np.sort(rng.permutation(len(crystals))[: chosen.crystals]))
+    problem = joined(displaced(few, symbols, settings.restoring, rng), labelled(labels, symbols, chosen))
+    followed = correct(
+        splines.fit(r, softened(values, chosen.highest)),
+        problem,
+        replace(settings.restoring, iterations=chosen.iterations),
+        parts=shared_parts(relatives, chosen.circles, chosen.amplitudes),
+        threads=threads,
+        progress=lambda i, _: report("labels", i, chosen.iterations),
+    )
+    return splines.untapered_at(followed, r)

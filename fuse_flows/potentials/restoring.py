@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fuse_flows.potentials.crystals import CrystalSet
+    from fuse_flows.potentials.sharing import SharedParts
 
 _SAME_ATOM = 1e-3  # A
 _SMALLEST = 0.03  # A; displacements below this count as this in the weights
@@ -355,6 +356,7 @@ def correct(
     problem: RestoringProblem,
     settings: RestoringSettings,
     *,
+    parts: SharedParts | None = None,
     threads: int = 2,
     progress: Callable[[int, float], None] | None = None,
 ) -> NDArray[np.float64]:
@@ -368,6 +370,8 @@ def correct(
         Displaced crystals.
     settings
         Weights and number of iterations.
+    parts
+        What pairs share of their corrections; None: every pair for itself.
     threads
         Threads.
     progress
@@ -386,17 +390,17 @@ def correct(
     diagonal = np.zeros_like(first)
     loss0, _ = normal(np.zeros_like(first), 1.0, diagonal=diagonal)
     start_loss, gradient = normal(first, 1.0)
-    residual = -gradient
-    diagonal += np.diag(tie)
-    delta = np.zeros_like(first)
+    residual = -_transposed(parts, gradient)
+    diagonal = (diagonal[None] if parts is None else parts.diagonal(diagonal)) + np.diag(tie)
+    delta = np.zeros_like(residual)
     z = residual / diagonal
     direction, rz = z.copy(), float(np.sum(residual * z))
     gain = 0.0
     if progress is not None:
         progress(0, start_loss / loss0)
     for iteration in range(1, settings.iterations + 1):
-        _, image = normal(direction, 0.0)
-        image += direction @ tie
+        _, image = normal(_applied(parts, direction), 0.0)
+        image = _transposed(parts, image) + direction @ tie
         step = rz / float(np.sum(direction * image))
         gain += 0.5 * step * rz
         delta += step * direction
@@ -406,4 +410,12 @@ def correct(
         direction = z + rz / previous * direction
         if progress is not None:
             progress(iteration, (start_loss - gain) / loss0)
-    return first + delta
+    return first + _applied(parts, delta)
+
+
+def _applied(parts: SharedParts | None, delta: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(delta[0] if parts is None else parts.apply(delta))
+
+
+def _transposed(parts: SharedParts | None, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(gradient[None] if parts is None else parts.transposed(gradient))

@@ -5,61 +5,24 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fuse_flows.relax.calculators import cutoff as cutoff_of
 from fuse_flows.relax.calculators import engine_version, make_calculator
-from fuse_flows.relax.guards import (
-    Verdict,
-    check_contacts,
-    check_geometry,
-    check_isolated,
-    check_numbers,
-    out_of_steps,
-    out_of_time,
-    residual_of,
-)
+from fuse_flows.relax.course import Course, End, State, decide, explain
+from fuse_flows.relax.guards import Verdict, check_contacts, check_geometry, check_isolated, check_numbers
 from fuse_flows.relax.result import Outcome, RelaxResult, one_line, with_geometry
+from fuse_flows.relax.screening import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     from ase import Atoms
     from pymatgen.core import Structure
 
     from fuse_flows.config import TierConfig
-    from fuse_flows.relax.cell import CellOptimizable, Numbers
-
-
-class _State(NamedTuple):
-    """A geometry with the numbers that belong to it."""
-
-    numbers: Numbers
-    cell: np.ndarray
-    frac_coords: np.ndarray
-
-    @property
-    def fmax(self) -> float:
-        """Largest norm of a force, eV/A."""
-        return float(np.linalg.norm(self.numbers.forces, axis=1).max())
-
-    @property
-    def smax(self) -> float | None:
-        """Largest component of the stress, GPa."""
-        from ase.units import GPa
-
-        stress = self.numbers.stress
-        return None if stress is None else float(np.abs(stress).max() / GPa)
-
-
-@dataclass
-class _End:
-    """What the loop hands back: the verdict, the last good state and the steps made."""
-
-    verdict: Verdict
-    state: _State | None
-    steps: int
+    from fuse_flows.relax.cell import CellOptimizable
 
 
 class AseRelaxer:
@@ -86,6 +49,7 @@ class AseRelaxer:
     def __init__(self, tier: TierConfig, calculator: Any = None) -> None:
         self.tier = tier
         self.calculator = make_calculator(tier) if calculator is None else calculator
+        self._has_twins = calculator is None  # other processes can make the same one
         self.cutoff = cutoff_of(self.calculator)
         self._version = engine_version(self.calculator)
         if tier.optimizer == "L-BFGS":
@@ -103,16 +67,18 @@ class AseRelaxer:
         """Version of the package behind the calculator; empty if unknown."""
         return self._version
 
-    def relax(self, structure: Structure) -> RelaxResult:
+    def relax(self, structure: Structure, reference: float | None = None) -> RelaxResult:
         """Relax a structure; see :meth:`fuse_flows.relax.base.Relaxer.relax`.
 
         The same input gives the same result to the last bit in the same environment: the calculator forgets what it
-        computed before. Energies are kept only for ``CONVERGED``, ``NOT_CONVERGED`` and ``TIMED_OUT``.
+        computed before. Energies are kept only for outcomes with :attr:`.Outcome.has_energy`.
 
         Parameters
         ----------
         structure
             Ordered, periodic structure; it is not changed.
+        reference
+            Energy of the best candidate in this tier, eV/atom, for ``tier.stop_above_best``.
 
         Returns
         -------
@@ -121,51 +87,96 @@ class AseRelaxer:
         """
         start = time.monotonic()
         try:
-            end = self._run(structure, start)
+            end = self._run(structure, start, reference)
         except Exception as error:  # noqa: BLE001 - engines raise anything; every failure is a result with a reason
-            end = _End(Verdict(Outcome.ENGINE_ERROR, _one_line(error)), None, 0)
-        return self._result(structure, end, time.monotonic() - start)
+            end = _failure(error)
+        return self.result(structure, end, time.monotonic() - start)
 
-    def _run(self, structure: Structure, start: float) -> _End:
+    def relax_batch(
+        self, structures: Sequence[Structure], workers: int | None = None, reference: float | None = None
+    ) -> list[RelaxResult]:
+        """Relax many structures: together on a GPU, in several processes otherwise.
+
+        On a CPU each result is that of :meth:`relax` to the last bit, whatever the number of processes: batches of
+        graphs gain little there. On a GPU sums come in no certain order, and results agree as those of two runs do.
+
+        Parameters
+        ----------
+        structures
+            Ordered, periodic structures; they are not changed.
+        workers
+            Processes; None: ``FUSE_FLOWS_RELAX_WORKERS``. A calculator that was handed over as an object works alone.
+        reference
+            As for :meth:`relax`.
+
+        Returns
+        -------
+        list of RelaxResult
+            In the order of the structures.
+        """
+        from fuse_flows.settings import settings
+
+        workers = settings().relax_workers if workers is None else workers
+        if len(structures) > 1 and self.tier.optimizer == "L-BFGS" and self.calculator_runs_on_gpu:
+            from fuse_flows.relax.batches import relax_together
+
+            return relax_together(self, structures, reference=reference)
+        if len(structures) > 1 and workers > 1 and self._has_twins:
+            from fuse_flows.relax.processes import relax_in_processes
+
+            return relax_in_processes(self, structures, workers, reference=reference)
+        return [self.relax(structure, reference) for structure in structures]
+
+    @property
+    def calculator_runs_on_gpu(self) -> bool:
+        """Whether the calculator can compute many structures at once, and on a GPU."""
+        device = str(getattr(self.calculator, "device", ""))
+        return hasattr(self.calculator, "compute_many") and device.startswith("cuda")
+
+    def course_of(self, structure: Structure, start: float, reference: float | None = None) -> Course | End:
+        """Begin to relax a structure with our L-BFGS.
+
+        Parameters
+        ----------
+        structure
+            Ordered, periodic structure; it is not changed.
+        start
+            ``time.monotonic()`` at the start.
+        reference
+            As for :meth:`relax`.
+
+        Returns
+        -------
+        Course or End
+            The end if the structure is refused as it is.
+        """
+        try:
+            atoms = self._checked(structure)
+            if isinstance(atoms, End):
+                return atoms
+            return Course(self.tier, self.cutoff, atoms, began=start, reference=reference)
+        except Exception as error:  # noqa: BLE001 - see relax
+            return _failure(error)
+
+    def _checked(self, structure: Structure) -> Atoms | End:
+        """Return the atoms, or the end if the guards refuse them."""
         cell, frac_coords = structure.lattice.matrix, structure.frac_coords
         verdict = check_contacts(self.tier, cell, frac_coords) or check_isolated(self.cutoff, cell, frac_coords)
-        if verdict is not None:
-            return _End(verdict, None, 0)
-        atoms = _to_atoms(structure)
+        return _to_atoms(structure) if verdict is None else End(verdict, None, 0)
+
+    def _run(self, structure: Structure, start: float, reference: float | None) -> End:
+        atoms = self._checked(structure)
+        if isinstance(atoms, End):
+            return atoms
         if hasattr(self.calculator, "reset"):
             self.calculator.reset()
         atoms.calc = self.calculator
-        return self._descend(atoms, start) if self.tier.optimizer == "L-BFGS" else self._loop(atoms, start)
+        if self.tier.optimizer == "L-BFGS":
+            return _descend(Course(self.tier, self.cutoff, atoms, began=start, reference=reference))
+        return self._loop(atoms, start, Watch(self.tier, reference, len(atoms)))
 
-    def _descend(self, atoms: Atoms, start: float) -> _End:
-        """Minimise with our own L-BFGS; every call of the engine after the first is a step."""
-        from fuse_flows.relax.cell import CellOptimizable
-        from fuse_flows.relax.descent import Descent, strain_scale
-
-        steps, state = 0, None
-        reference = atoms.cell.array.copy()
-        crystal = CellOptimizable(atoms, relax_cell=self.tier.relax_cell, scale=strain_scale(len(atoms)))
-        descent = Descent(crystal, atoms)
-        while True:
-            try:
-                verdict, last = self._look(crystal, reference)
-                called = crystal.is_computed
-                if last is not None:
-                    accepted = descent.tell(last.numbers.energy, crystal.get_gradient())
-                    state = last if accepted or state is None else state
-                    verdict = None
-                elif state is not None and descent.refuse():  # a step too far is shortened until it is very small
-                    verdict = None
-                if verdict is None and state is not None:
-                    verdict = self._decide(state, steps, time.monotonic() - start)
-            except Exception as error:  # noqa: BLE001 - keeps the last good structure; see relax
-                return _End(self._explain(error, crystal, reference), state, steps)
-            if verdict is not None:
-                return _End(verdict, state, steps)
-            steps += called
-
-    def _loop(self, atoms: Atoms, start: float) -> _End:
-        """Step until something ends the relaxation."""
+    def _loop(self, atoms: Atoms, start: float, watch: Watch) -> End:
+        """Step with an optimiser of ASE until something ends the relaxation."""
         from fuse_flows.relax.cell import CellOptimizable
 
         tier, steps, state = self.tier, 0, None
@@ -177,15 +188,15 @@ class AseRelaxer:
                 verdict, last = self._look(crystal, reference)
                 state = last or state
                 if last is not None and verdict is None:
-                    verdict = self._decide(last, steps, time.monotonic() - start)
+                    verdict = decide(tier, last, steps, time.monotonic() - start) or watch.look(last.numbers.energy)
                 if verdict is not None:
-                    return _End(verdict, state, steps)
+                    return End(verdict, state, steps)
                 stepper.step()
             except Exception as error:  # noqa: BLE001 - keeps the last good structure; see relax
-                return _End(self._explain(error, crystal, reference), state, steps)
+                return End(explain(error, tier, self.cutoff, crystal, reference), state, steps)
             steps += 1
 
-    def _look(self, crystal: CellOptimizable, reference: np.ndarray) -> tuple[Verdict | None, _State | None]:
+    def _look(self, crystal: CellOptimizable, reference: np.ndarray) -> tuple[Verdict | None, State | None]:
         """Judge the geometry, compute, judge the numbers."""
         cell, frac_coords = crystal.geometry()
         verdict = check_geometry(self.tier, self.cutoff, cell, frac_coords, reference)
@@ -193,32 +204,10 @@ class AseRelaxer:
             return verdict, None
         numbers = crystal.numbers()
         verdict = check_numbers(*numbers)
-        return verdict, None if verdict else _State(numbers, cell, frac_coords)
+        return verdict, None if verdict else State(numbers, cell, frac_coords)
 
-    def _decide(self, state: _State, steps: int, seconds: float) -> Verdict | None:
-        """Converged, at a limit, or None to go on."""
-        tier, fmax, smax = self.tier, state.fmax, state.smax
-        if fmax <= tier.fmax and (not tier.relax_cell or smax is None or smax <= tier.smax):
-            return Verdict(Outcome.CONVERGED, "")
-        if steps >= tier.max_steps:
-            return out_of_steps(residual_of(tier, fmax, smax), steps)
-        if seconds > tier.time_limit:
-            return out_of_time(residual_of(tier, fmax, smax), seconds)
-        return None
-
-    def _explain(self, error: Exception, crystal: CellOptimizable, reference: np.ndarray) -> Verdict:
-        """Find the cause of an exception: a structure that went astray inside a step, or the engine."""
-        from ase.calculators.calculator import PropertyNotImplementedError
-
-        if isinstance(error, PropertyNotImplementedError) and self.tier.relax_cell:
-            return Verdict(Outcome.ENGINE_ERROR, f"{self.name} gives no stress; set tiers.relax_cell to false")
-        with contextlib.suppress(np.linalg.LinAlgError):
-            verdict = check_geometry(self.tier, self.cutoff, *crystal.geometry(), reference)
-            if verdict is not None:
-                return verdict
-        return Verdict(Outcome.ENGINE_ERROR, _one_line(error))
-
-    def _result(self, structure: Structure, end: _End, seconds: float) -> RelaxResult:
+    def result(self, structure: Structure, end: End, seconds: float) -> RelaxResult:
+        """Return the end of a relaxation of a structure that took so many seconds."""
         state, outcome = end.state, end.verdict.outcome
         trusted = state is not None and outcome.has_energy
         return RelaxResult(
@@ -233,6 +222,17 @@ class AseRelaxer:
             engine=self.name,
             engine_version=self.version,
         )
+
+
+def _descend(course: Course) -> End:
+    """Minimise with our own L-BFGS; every call of the engine after the first is a step."""
+    while course.end is None:
+        try:
+            if course.seek():
+                course.take(course.crystal.numbers())
+        except Exception as error:  # noqa: BLE001 - keeps the last good structure; see AseRelaxer.relax
+            course.fail(error)
+    return course.end
 
 
 class _Stepper:
@@ -267,14 +267,16 @@ class _Stepper:
 
 def _to_atoms(structure: Structure) -> Atoms:
     """Atoms in the order of the sites, periodic in all directions."""
+    import numpy as np
     from ase import Atoms
 
     if not structure.is_ordered:
         raise ValueError("the structure has partly occupied sites")
     numbers = [site.specie.Z for site in structure]
-    return Atoms(numbers=numbers, cell=structure.lattice.matrix, scaled_positions=structure.frac_coords, pbc=True)
+    cell = np.ascontiguousarray(structure.lattice.matrix)  # may be a transposed view: other bits
+    return Atoms(numbers=numbers, cell=cell, scaled_positions=structure.frac_coords, pbc=True)
 
 
-def _one_line(error: Exception) -> str:
-    """Class and message of an exception on one line."""
-    return one_line(f"{type(error).__name__}: {error}")
+def _failure(error: Exception) -> End:
+    """Return the end of a relaxation that did not even begin."""
+    return End(Verdict(Outcome.ENGINE_ERROR, one_line(f"{type(error).__name__}: {error}")), None, 0)

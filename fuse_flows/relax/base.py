@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pymatgen.core import Structure
@@ -39,6 +40,26 @@ class Relaxer(Protocol):
         -------
         RelaxResult
             The end of the relaxation.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchRelaxer(Relaxer, Protocol):
+    """A relaxer that is faster with many structures at once."""
+
+    def relax_batch(self, structures: Sequence[Structure]) -> list[RelaxResult]:
+        """Relax many structures, each as :meth:`Relaxer.relax` would.
+
+        Parameters
+        ----------
+        structures
+            Ordered, periodic structures; they are not changed.
+
+        Returns
+        -------
+        list of RelaxResult
+            In the order of the structures.
         """
         ...
 

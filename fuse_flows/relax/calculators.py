@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.machinery import all_suffixes
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
@@ -100,6 +101,9 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
     """
     kind = _kind(tier.calculator)
     kwargs_json = _json_kwargs(tier)
+    if tier.stop_above_best is not None and kind in {_GULP, _VASP, SPP, "buckingham"}:
+        msg = f"{tier.calculator} does not look at it while it relaxes; use max_energy_above_best"
+        raise ConfigError("tiers.stop_above_best", msg)
     if kind == _VASP:
         from fuse_flows.relax.vasp.checks import check_vasp
 
@@ -328,4 +332,15 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
     if kind.startswith("mlff:"):
         mlff = utils.MLFF[kind.removeprefix("mlff:")]
         return utils.ase_calculator(mlff, **{**utils._DEFAULT_CALCULATOR_KWARGS.get(mlff, {}), **kwargs})  # noqa: SLF001
+    _check_is_calculator(kind)
     return utils.ase_calculator(kind.removeprefix("path:").replace(":", "."), **kwargs)
+
+
+def _check_is_calculator(kind: str) -> None:
+    """Refuse to call what is no class of calculators: a path may come from a document that anybody wrote."""
+    from ase.calculators.calculator import BaseCalculator
+
+    _, module, attribute = kind.split(":")
+    found = getattr(import_module(module), attribute)
+    if not (isinstance(found, type) and issubclass(found, BaseCalculator)):
+        raise TypeError(f"{module}:{attribute} is no class of ASE calculators")

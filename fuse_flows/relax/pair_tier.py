@@ -14,6 +14,7 @@ from fuse_flows.errors import FuseFlowsError
 from fuse_flows.relax import guards
 from fuse_flows.relax.guards import ABSURD_FORCE, Verdict
 from fuse_flows.relax.result import Outcome, RelaxResult, one_line, with_geometry
+from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -132,7 +133,7 @@ class PairRelaxer:
             return self._failed(structure, f"{type(error).__name__}: {error}", time.monotonic() - start)
         return self._result(structure, end, tables, time.monotonic() - start)
 
-    def relax_batch(self, structures: Sequence[Structure], threads: int = 1) -> list[RelaxResult]:
+    def relax_batch(self, structures: Sequence[Structure], threads: int | None = None) -> list[RelaxResult]:
         """Relax many structures; each result is that of :meth:`relax`, whatever the number of threads.
 
         Parameters
@@ -140,13 +141,15 @@ class PairRelaxer:
         structures
             Ordered, periodic structures; they are not changed.
         threads
-            Structures that are relaxed at the same time; the compiled loop releases the GIL.
+            Structures that are relaxed at the same time, for the compiled loop releases the GIL; None:
+            ``FUSE_FLOWS_RELAX_WORKERS``.
 
         Returns
         -------
         list of RelaxResult
             In the order of the structures.
         """
+        threads = settings().relax_workers if threads is None else threads
         if threads <= 1 or len(structures) < 2:
             return [self.relax(structure) for structure in structures]
         with ThreadPoolExecutor(min(threads, len(structures))) as pool:

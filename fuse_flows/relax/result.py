@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     ISOLATED_ATOMS = "ISOLATED_ATOMS"
     EXPLODED = "EXPLODED"
     TIMED_OUT = "TIMED_OUT"
+    SCREENED_OUT = "SCREENED_OUT"
     ELECTRONIC_FAILURE = "ELECTRONIC_FAILURE"
     ENGINE_ERROR = "ENGINE_ERROR"
     NOT_GENERATED = "NOT_GENERATED"
@@ -33,7 +34,7 @@ class Outcome(StrEnum):
     @property
     def has_energy(self) -> bool:
         """Whether the relaxation came so far that its last energy means something."""
-        return self.is_success or self in {Outcome.NOT_CONVERGED, Outcome.TIMED_OUT}
+        return self.is_success or self in {Outcome.NOT_CONVERGED, Outcome.TIMED_OUT, Outcome.SCREENED_OUT}
 
 
 @dataclass(frozen=True)

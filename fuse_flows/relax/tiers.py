@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
+from fuse_flows.relax.base import BatchRelaxer
 from fuse_flows.relax.calculators import make_calculator
 from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax.screening import screened
+from fuse_flows.relax.second_pass import joined, needs_second_pass, tighter
 from fuse_flows.relax.spp_tier import SPP, build_spp_relaxer
 from fuse_flows.relax.threads import limit_threads
 from fuse_flows.settings import settings
@@ -46,6 +49,57 @@ def build_relaxer(tier: TierConfig) -> Relaxer:
     return _build(tier.model_dump_json())
 
 
+def at_once(tiers: Sequence[TierConfig]) -> int | None:
+    """Return how many structures are worth relaxing together: one for each process, or all of them on a GPU.
+
+    A job that is short of time looks at its clock between two such groups.
+
+    Parameters
+    ----------
+    tiers
+        The tiers.
+
+    Returns
+    -------
+    int or None
+        None for any number.
+    """
+    relaxers = [build_relaxer(tier) for tier in tiers]
+    if any(isinstance(relaxer, AseRelaxer) and relaxer.calculator_runs_on_gpu for relaxer in relaxers):
+        return None
+    return settings().relax_workers
+
+
+def relax_many(structures: Sequence[Structure], tier: TierConfig, *, single: bool = False) -> list[RelaxResult]:
+    """Relax structures, or compute them as they are; many at once where the engine can do that.
+
+    Parameters
+    ----------
+    structures
+        Ordered, periodic structures; they are not changed.
+    tier
+        The tier.
+    single
+        Compute their energies as they are, as :func:`single_point` does.
+
+    Returns
+    -------
+    list of RelaxResult
+        In the order of the structures; a failure is a result like any other.
+
+    Raises
+    ------
+    ConfigError
+        If the calculator is unknown or does not accept its keywords.
+    MissingExtraError
+        If its package is not installed.
+    """
+    relaxer = single_relaxer(tier) if single else build_relaxer(tier)
+    if isinstance(relaxer, BatchRelaxer):
+        return relaxer.relax_batch(structures)
+    return [relaxer.relax(structure) for structure in structures]
+
+
 @cache
 def _build(tier_json: str, *, single: bool = False) -> Relaxer:
     tier = TierConfig.model_validate_json(tier_json)
@@ -73,7 +127,12 @@ def _relaxer(tier: TierConfig) -> Relaxer:
         from fuse_flows.relax.pair_tier import PairRelaxer
 
         return PairRelaxer(tier, calculator.tables, long_range=calculator.long_range)
-    return AseRelaxer(tier, calculator)
+    return AseRelaxer(tier)
+
+
+def single_relaxer(tier: TierConfig) -> Relaxer:
+    """Return the relaxer of a tier that makes no step; see :func:`build_relaxer`."""
+    return _build(tier.model_dump_json(), single=True)
 
 
 def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
@@ -98,25 +157,49 @@ def single_point(structure: Structure, tier: TierConfig) -> RelaxResult:
     MissingExtraError
         If its package is not installed.
     """
-    return _build(tier.model_dump_json(), single=True).relax(structure)
+    return single_relaxer(tier).relax(structure)
 
 
-def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[RelaxResult]:
-    """Relax a structure through tiers in order.
+def relax_through(
+    structure: Structure,
+    tiers: Sequence[TierConfig],
+    references: Sequence[float | None] = (),
+    *,
+    begin: int = 0,
+    end: int | None = None,
+) -> list[RelaxResult]:
+    """Relax a structure through tiers in order; see :func:`relax_all_through`."""
+    return relax_all_through([structure], tiers, references, begin=begin, end=end)[0]
+
+
+def relax_all_through(
+    structures: Sequence[Structure],
+    tiers: Sequence[TierConfig],
+    references: Sequence[float | None] = (),
+    *,
+    begin: int = 0,
+    end: int | None = None,
+) -> list[list[RelaxResult]]:
+    """Relax structures through tiers in order; those of one tier are relaxed together.
 
     A tier that only ran out of steps hands its structure on; any other failure ends the chain.
 
     Parameters
     ----------
-    structure
-        Ordered, periodic structure; it is not changed.
+    structures
+        Ordered, periodic structures; they are not changed.
     tiers
         The tiers, cheapest first.
+    references
+        Energies of the best candidate in each tier, eV/atom, against which structures are screened out; None, or
+        none at all, where nothing is known.
+    begin, end
+        Only these of the tiers are run, the end excluded; None: to the last one. The others run in other jobs.
 
     Returns
     -------
-    list of RelaxResult
-        One for each tier that ran; the last one is the end of the candidate.
+    list of list of RelaxResult
+        For each structure one for each tier that ran; the last one is the end of the candidate.
 
     Raises
     ------
@@ -125,16 +208,58 @@ def relax_through(structure: Structure, tiers: Sequence[TierConfig]) -> list[Rel
     MissingExtraError
         If a package is not installed.
     """
-    results: list[RelaxResult] = []
-    for tier in tiers:
-        result = build_relaxer(tier).relax(structure)
-        results.append(result)
-        if not goes_on(result):
-            break
-        structure = result.structure
+    results: list[list[RelaxResult]] = [[] for _ in structures]
+    going = dict(enumerate(structures))
+    for number in range(len(tiers))[begin:end]:
+        tier, reference = tiers[number], _reference(references, number)
+        ended = _relax_together(tier, list(going.values()), reference)
+        if number == len(tiers) - 1:
+            ended = _with_second_pass(ended, tier, reference)
+        for place, result in zip(list(going), ended, strict=True):
+            final = end_of_tier(result, tiers, number, references)
+            results[place].append(final)
+            if goes_on(final):
+                going[place] = final.structure
+            else:
+                del going[place]
     return results
+
+
+def end_of_tier(
+    result: RelaxResult, tiers: Sequence[TierConfig], number: int, references: Sequence[float | None]
+) -> RelaxResult:
+    """Judge the end of a tier: what others wait for is screened out if it lies too high; see :func:`screened`."""
+    if number == len(tiers) - 1:
+        return result
+    return screened(result, tiers[number], _reference(references, number))
 
 
 def goes_on(result: RelaxResult) -> bool:
     """Tell whether the next tier gets the structure: it converged, or only ran out of steps."""
     return result.outcome.is_success or result.outcome is Outcome.NOT_CONVERGED
+
+
+def _reference(references: Sequence[float | None], number: int) -> float | None:
+    """Return the energy that is known of a tier, if any."""
+    return references[number] if number < len(references) else None
+
+
+def _with_second_pass(results: list[RelaxResult], tier: TierConfig, reference: float | None) -> list[RelaxResult]:
+    """Relax what may become the best candidate further."""
+    relaxer = build_relaxer(tier)
+    places = [k for k, result in enumerate(results) if needs_second_pass(result, relaxer, reference)]
+    again = _relax_together(tighter(tier), [results[k].structure for k in places], reference)
+    seconds = dict(zip(places, again, strict=True))
+    return [joined(result, seconds[k]) if k in seconds else result for k, result in enumerate(results)]
+
+
+def _relax_together(tier: TierConfig, structures: list[Structure], reference: float | None) -> list[RelaxResult]:
+    """Relax structures with one tier, in a batch where its relaxer has one."""
+    if not structures:
+        return []
+    relaxer: Any = build_relaxer(tier)
+    looks = isinstance(relaxer, AseRelaxer) and tier.stop_above_best is not None
+    known = {"reference": reference} if looks and reference is not None else {}
+    if len(structures) > 1 and hasattr(relaxer, "relax_batch"):
+        return relaxer.relax_batch(structures, **known)
+    return [relaxer.relax(structure, **known) for structure in structures]

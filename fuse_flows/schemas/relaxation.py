@@ -61,7 +61,13 @@ class PreparedDoc(Document):
     kind: Literal["prepared"] = "prepared"
     search_id: str
     walker: int = 0
-    prepared: list[PreparedStructure]
+    prepared: list[PreparedStructure] = Field(description="Empty until all are there.")
+    begun: list[PreparedStructure] | None = Field(
+        None, description="Those that were there when the allocation came to its end; the next job begins with them."
+    )
+    references: list[float | None] = Field(
+        default_factory=list, description="Energies they are screened against: of the best candidate in each tier."
+    )
 
 
 class Errand(Document):
@@ -76,6 +82,9 @@ class Errand(Document):
     tier: int = Field(description="Number of the tier, from 0.")
     part: int = Field(1, description="Number of the job for this tier, from 1.")
     previous: str | None = Field(None, description="Job that did the part before.")
+    references: list[float | None] = Field(
+        default_factory=list, description="Energy of the walker's best candidate in each tier, eV/atom."
+    )
 
     @property
     def place(self) -> str:

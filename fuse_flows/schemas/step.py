@@ -16,7 +16,11 @@ class PopulationDoc(Document):
     kind: Literal["population"] = "population"
     search_id: str
     walker: int = 0
-    candidates: list[dict[str, Any]] = Field(description="One CandidateDoc each.")
+    candidates: list[dict[str, Any]] = Field(description="One CandidateDoc each; empty until all are there.")
+    begun: list[dict[str, Any]] | None = Field(
+        None,
+        description="Those that were relaxed when the allocation came to its end; the next job begins with them.",
+    )
 
 
 class ProposalDoc(Document):

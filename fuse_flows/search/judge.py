@@ -53,6 +53,8 @@ class Evaluation:
         First candidate of the cluster of copies it belongs to, itself if it is a new minimum; None if nobody looked.
     volume_per_atom
         Volume of the relaxed cell, A^3 per atom; None if it is not known.
+    tier_energies
+        Energy at the end of each tier, eV/atom.
     """
 
     candidate_id: str
@@ -65,6 +67,7 @@ class Evaluation:
     pool_member: int | None = None
     cluster_id: str | None = None
     volume_per_atom: float | None = None
+    tier_energies: Sequence[float | None] = ()
 
     @property
     def is_duplicate(self) -> bool:
@@ -79,6 +82,7 @@ class Evaluation:
             index=self.index,
             energy_per_atom=energy,
             n_atoms=self.n_atoms,
+            tier_energies=list(self.tier_energies),
         )
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fuse_flows.search.state import SearchState, VolumeSample
     from fuse_flows.search.visited import VisitedMinima
 
-Source = Literal["random", "move", "file"]
+Source = Literal["random", "move", "file", "generated"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Proposal:
     walker, step, index
         Its place in the search.
     source
-        ``random`` (assembler), ``move``, or ``file`` (pool; moves 13 and 14 may have drawn it).
+        ``random`` (assembler), ``move``, or ``file`` or ``generated`` (pool; moves 13 and 14 may have drawn it).
     structure
         The structure to relax, rattled; None if nothing could be made, for which ``reason`` says why.
     parent_id
@@ -174,7 +174,7 @@ def _moved_proposal(
         walker=walker,
         step=step,
         index=index,
-        source="file" if isinstance(moved, DrawnMember) else "move",
+        source=moved.member.source if isinstance(moved, DrawnMember) else "move",
         structure=None if chosen is None else rattled(chosen.structure, config.rattle, draw.rattle),
         parent_id=None if state.current is None else state.current.candidate_id,
         move=move,
@@ -299,7 +299,7 @@ def _fresh_proposal(
         walker=walker,
         step=step,
         index=index,
-        source="file" if isinstance(made, DrawnMember) else "random",
+        source=made.member.source if isinstance(made, DrawnMember) else "random",
         structure=structure,
         reason=reason,
         **_origin(made),

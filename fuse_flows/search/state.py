@@ -24,6 +24,9 @@ class CandidateSummary(_Record):
     index: int = Field(description="Number of the proposal within the step.")
     energy_per_atom: float = Field(description="Energy of the last tier, eV/atom.")
     n_atoms: int = Field(description="Atoms in the relaxed cell.")
+    tier_energies: list[float | None] = Field(
+        default_factory=list, description="Energy at the end of each tier, eV/atom."
+    )
 
 
 class MoveStatistics(_Record):
@@ -78,6 +81,11 @@ class SearchState(_Record):
     outcomes: dict[str, int] = Field(default_factory=dict, description="Structures by outcome.")
     began: datetime | None = Field(None, description="When the walk began, set once; only the wall clock reads it.")
     stop_reason: str | None = Field(None, description="Why the search ended; None while it goes on.")
+
+    @property
+    def references(self) -> list[float | None]:
+        """Energies of the best candidate in each tier, eV/atom, which candidates are screened against."""
+        return [] if self.best is None else self.best.tier_energies
 
 
 def candidate_id(search_id: str, walker: int, step: int, index: int) -> str:

@@ -32,3 +32,21 @@ def streams(seed: int, walker: int, step: int, proposal: int) -> Streams:
     """
     key = np.random.SeedSequence(seed, spawn_key=(walker, step, proposal))
     return Streams(*(np.random.default_rng(child) for child in key.spawn(len(Streams._fields))))
+
+
+def generation_seed(seed: int, formula_units: int) -> int:
+    """Return the seed of the structures that are generated for one number of formula units.
+
+    Parameters
+    ----------
+    seed
+        Seed of the search.
+    formula_units
+        The number of formula units.
+
+    Returns
+    -------
+    int
+        From 0 to 2**32 - 1; the same for the same arguments, and independent of what :func:`streams` returns.
+    """
+    return int(np.random.SeedSequence(seed, spawn_key=(formula_units,)).generate_state(1)[0])

@@ -59,7 +59,7 @@ def volume_window(config: SearchConfig, samples: Sequence[VolumeSample] = ()) ->
         lowest = min(sample.energy_per_atom for sample in samples)
         values += [sample.volume_per_atom for sample in samples]
         weights += [float(np.exp((lowest - sample.energy_per_atom) / ENERGY_SCALE)) for sample in samples]
-    elif config.volume.learn and config.pool.digest is not None and config.pool.volume is not None:
+    elif config.volume.learn and config.pool.is_there and config.pool.volume is not None:
         values.append(config.pool.volume)
         weights.append(_POOL_WEIGHT)
     logs = np.log(values)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import DatabaseError
 from fuse_flows.settings import settings
+from fuse_flows.store.access import USER, write_private
 from fuse_flows.store.jobstore import (
     configured_jobstore,
     jobflow_file,
@@ -51,8 +51,8 @@ class Connection:
         Where the LaunchPad is, without the password.
     """
 
-    launchpad: LaunchPad
-    jobstore: JobStore
+    launchpad: LaunchPad = field(repr=False)  # FireWorks shows the password
+    jobstore: JobStore = field(repr=False)
     launchpad_source: str
     jobstore_source: str
     uri: str
@@ -111,15 +111,16 @@ def connect(launchpad_file: Path | None = None, *, start: bool = True) -> Connec
         If the embedded MongoDB is needed and there is no mongod.
     """
     file, why = _launchpad_file(launchpad_file)
+    server = embedded_server()
     if file is None:
-        server = embedded_server()
         _provide(server, start=start)
         return connect_server(server)
-    launchpad = _read_launchpad(file, why)
-    source = f"{file} ({why})"
-    if _is_local(launchpad, settings().db_port) and not listens(settings().db_port):
-        _provide(embedded_server(), start=start)
-    return _connection(launchpad, source)
+    values = _read_values(file, why)
+    if _is_local(values, server.port):
+        if not listens(server.port):
+            _provide(server, start=start)
+        values = _with_login(values, server)
+    return _connection(_make_launchpad(values, file, why), f"{file} ({why})")
 
 
 def connect_server(server: EmbeddedServer) -> Connection:
@@ -143,7 +144,7 @@ def connect_server(server: EmbeddedServer) -> Connection:
     _import_fireworks()
     from fireworks import LaunchPad
 
-    launchpad = LaunchPad(host=server.uri, name=server.db_name, uri_mode=True, strm_lvl="WARNING")
+    launchpad = LaunchPad(**server.launchpad_values(), strm_lvl="WARNING")
     return _connection(launchpad, f"embedded MongoDB in {server.data_dir}")
 
 
@@ -158,7 +159,7 @@ def write_launchpad_file(target: Connection | EmbeddedServer, path: Path) -> Non
         The file; it is replaced.
     """
     if isinstance(target, EmbeddedServer):
-        values: dict[str, Any] = {"host": target.uri, "name": target.db_name, "uri_mode": True}
+        values = target.launchpad_values()
     else:
         values = {key: value for key, value in target.launchpad.to_dict().items() if value is not None}
     values |= {"strm_lvl": "INFO", "user_indices": ["spec.search_id"], "wf_user_indices": ["metadata.search_id"]}
@@ -199,20 +200,45 @@ def _import_fireworks() -> None:
         import fireworks  # noqa: F401
 
 
-def _read_launchpad(file: Path, why: str) -> LaunchPad:
+def _read_values(file: Path, why: str) -> dict[str, Any]:
     import yaml
 
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DatabaseError(f"{file} ({why}) does not exist; name an existing my_launchpad.yaml") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _unusable(file, why, one_line(error)) from error
+    if not isinstance(values, dict):
+        raise _unusable(file, why, "it holds no keys")
+    return values
+
+
+def _make_launchpad(values: dict[str, Any], file: Path, why: str) -> LaunchPad:
     _import_fireworks()
     from fireworks import LaunchPad
     from pymongo.errors import PyMongoError
 
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
         return LaunchPad.from_dict({"host": None, **values, "strm_lvl": "WARNING"})
-    except FileNotFoundError as error:
-        raise DatabaseError(f"{file} ({why}) does not exist; name an existing my_launchpad.yaml") from error
-    except (OSError, yaml.YAMLError, TypeError, ValueError, PyMongoError) as error:
-        raise DatabaseError(f"{file} ({why}) cannot be used as a my_launchpad.yaml: {one_line(error)}") from error
+    except (OSError, TypeError, ValueError, PyMongoError) as error:
+        raise _unusable(file, why, one_line(error)) from error
+
+
+def _unusable(file: Path, why: str, reason: str) -> DatabaseError:
+    return DatabaseError(f"{file} ({why}) cannot be used as a my_launchpad.yaml: {reason}")
+
+
+def _with_login(values: dict[str, Any], server: EmbeddedServer) -> dict[str, Any]:
+    """Put user and password into a file that leads to the embedded server and names no user of its own."""
+    login = server.login
+    if not login or not server.status().running or values.get("username") not in (None, USER):
+        return values
+    if not values.get("uri_mode"):
+        return values | {"username": USER, "password": login["password"], "authsource": login["authSource"]}
+    if "@" in str(values["host"]):
+        return values
+    return values | {"mongoclient_kwargs": (values.get("mongoclient_kwargs") or {}) | login}
 
 
 def _provide(server: EmbeddedServer, *, start: bool) -> None:
@@ -252,18 +278,18 @@ def _check(collection: Collection[dict[str, Any]], what: str) -> None:
         raise DatabaseError(msg) from error
 
 
-def _is_local(launchpad: LaunchPad, port: int) -> bool:
-    """Tell whether a LaunchPad lies behind a port of this machine's loopback."""
+def _is_local(values: dict[str, Any], port: int) -> bool:
+    """Tell whether the values of a LaunchPad lead to a port of this machine's loopback."""
     from pymongo.errors import PyMongoError
     from pymongo.uri_parser import parse_uri
 
-    nodes = [(launchpad.host, launchpad.port)]
-    if launchpad.uri_mode:
-        if str(launchpad.host).startswith("mongodb+srv:"):
+    nodes = [(values.get("host") or "localhost", values.get("port") or 27017)]
+    if values.get("uri_mode"):
+        if str(values.get("host")).startswith("mongodb+srv:"):
             return False
         try:
-            nodes = parse_uri(launchpad.host)["nodelist"]
-        except PyMongoError:
+            nodes = parse_uri(str(values.get("host")))["nodelist"]
+        except (PyMongoError, ValueError):
             return False
     return nodes in ([("127.0.0.1", port)], [("localhost", port)])
 
@@ -280,6 +306,4 @@ def _display(launchpad: LaunchPad) -> str:
 def _write_private(path: Path, values: dict[str, Any]) -> None:
     import yaml
 
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-        yaml.safe_dump(values, file, sort_keys=False)
+    write_private(path, yaml.safe_dump(values, sort_keys=False))

@@ -21,7 +21,9 @@ def pool_summary(connection: Connection, search_id: str) -> dict[str, Any] | Non
     Returns
     -------
     dict or None
-        ``n_members``, and ``skipped`` and ``dropped`` by reason; None without a pool, or before it is stored.
+        ``n_members``, and ``skipped`` and ``dropped`` by reason; if structures were generated also ``generated`` (what
+        came of each number of formula units) and, if nothing came of any, ``fallback``. None without a pool, or before
+        it is stored.
     """
     stages: list[dict[str, Any]] = [
         {"$match": {"metadata.search_id": search_id, "output.kind": "pool"}},
@@ -32,7 +34,12 @@ def pool_summary(connection: Connection, search_id: str) -> dict[str, Any] | Non
                 "n_members": {"$size": "$output.members"},
                 "skipped": "$output.skipped",
                 "dropped": "$output.dropped",
+                "generated": "$output.generated",
+                "fallback": "$output.fallback",
             }
         },
     ]
-    return next(iter(connection.outputs.aggregate(stages)), None)
+    found = next(iter(connection.outputs.aggregate(stages)), None)
+    if found is None:
+        return None
+    return {key: value for key, value in found.items() if value or key not in {"generated", "fallback"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fuse_flows.store.connection import Connection
 
 _SEARCH_ID = "metadata.search_id"
+_PLACE = ("walker", "step", "index")
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,43 @@ def candidates(connection: Connection, search_id: str, **conditions: Any) -> lis
     list of dict
         :class:`.CandidateDoc` documents, by walker, step and index.
     """
-    return _aggregate(connection, [search_id], conditions, [{"$sort": {"walker": 1, "step": 1, "index": 1}}])
+    return _aggregate(connection, [search_id], conditions, [{"$sort": dict.fromkeys(_PLACE, 1)}])
+
+
+def candidate_rows(
+    connection: Connection, search_id: str, fields: Iterable[str], conditions: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Return some fields of the candidates of a search, in the order of :func:`candidates`; no structure is sent.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+    fields
+        Fields of a candidate.
+    conditions
+        As in :func:`candidates`.
+
+    Returns
+    -------
+    list of dict
+        One per candidate.
+    """
+    shown = dict.fromkeys((*_PLACE, *fields), 1)
+    stages: list[dict[str, Any]] = [{"$project": shown}, {"$sort": dict.fromkeys(_PLACE, 1)}]
+    return _aggregate(connection, [search_id], conditions or {}, stages)
 
 
 def best_candidates(
-    connection: Connection, search_id_or_formula: str, top: int = 10, *, unique: bool = False
+    connection: Connection,
+    search_id_or_formula: str,
+    top: int | None = 10,
+    *,
+    unique: bool = False,
+    within: float | None = None,
+    space_group: int | None = None,
 ) -> list[dict[str, Any]]:
     """Return the converged candidates of lowest energy.
 
@@ -74,10 +108,14 @@ def best_candidates(
     search_id_or_formula
         One search, or a formula for all its searches.
     top
-        How many.
+        How many; None for all.
     unique
         Only the lowest of every cluster of copies; it gets the number of members as ``copies``. Clusters of walkers
         that did not know of one another, or of several searches of a formula, are compared here.
+    within
+        Only those at most so much above the lowest of all, eV/atom.
+    space_group
+        Only those of this space group, by its number; with ``unique`` the lowest of the cluster decides.
 
     Returns
     -------
@@ -86,17 +124,30 @@ def best_candidates(
     """
     ids = _ids_of(connection, search_id_or_formula)
     order = {"energy_per_atom": 1, "step": 1, "index": 1, "walker": 1, "search_id": 1}
-    conditions = {"outcome": {"$in": [o.value for o in Outcome if o.is_success]}, "energy_per_atom": {"$ne": None}}
+    successes = [outcome.value for outcome in Outcome if outcome.is_success]
+    conditions: dict[str, Any] = {"outcome": {"$in": successes}, "energy_per_atom": {"$ne": None}}
+    limit = math.inf
+    if within is not None:
+        lowest = best_candidates(connection, search_id_or_formula, 1)
+        limit = lowest[0]["energy_per_atom"] + within if lowest else -math.inf
     stages: list[dict[str, Any]] = [{"$sort": order}]
     if unique:
         cluster = {"$ifNull": ["$cluster_id", "$candidate_id"]}
         stages += [
             {"$group": {"_id": cluster, "lowest": {"$first": "$$ROOT"}, "copies": {"$sum": 1}}},
             {"$replaceWith": {"$mergeObjects": ["$lowest", {"copies": "$copies"}]}},
+            {
+                "$match": {"energy_per_atom": {"$lte": limit + DuplicatesConfig().energy_tolerance}}
+            },  # copies lie so near
             {"$sort": order},
         ]
-        return _merged(_read(connection, ids, conditions, stages), top)
-    return _aggregate(connection, ids, conditions, [*stages, {"$limit": top}])
+        found = _merged(_read(connection, ids, conditions, stages), top if space_group is None else None)
+        near = [doc for doc in found if doc["energy_per_atom"] <= limit]
+        return [doc for doc in near if space_group in {None, doc["space_group_number"]}][:top]
+    conditions["energy_per_atom"]["$lte"] = limit
+    if space_group is not None:
+        conditions["space_group_number"] = space_group
+    return _aggregate(connection, ids, conditions, [*stages, *([] if top is None else [{"$limit": top}])])
 
 
 def counts_by_outcome(connection: Connection, search_id: str) -> dict[str, int]:
@@ -226,7 +277,7 @@ def _read(
     yield from connection.outputs.aggregate(pipeline, allowDiskUse=True)
 
 
-def _merged(lowest: Iterable[dict[str, Any]], top: int) -> list[dict[str, Any]]:
+def _merged(lowest: Iterable[dict[str, Any]], top: int | None) -> list[dict[str, Any]]:
     """Return the first ``top`` clusters, those merged that are copies of one another; the lowest must come first."""
     tolerances = DuplicatesConfig()
     visited = VisitedMinima(tolerances)
@@ -240,7 +291,7 @@ def _merged(lowest: Iterable[dict[str, Any]], top: int) -> list[dict[str, Any]]:
         known = None if minimum is None else visited.find(minimum)
         if known is not None:
             merged[known.candidate_id]["copies"] += candidate["copies"]
-        elif len(merged) < top:
+        elif top is None or len(merged) < top:
             merged[candidate["candidate_id"]] = candidate
             if minimum is not None:
                 visited.cluster_of(minimum)

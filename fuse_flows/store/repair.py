@@ -64,6 +64,7 @@ def repair(
     lost_after: float | None,
     rerun_fizzled: bool = True,
     patience: float = 3.0,
+    idle_worker: str | None = None,
 ) -> RepairReport:
     """Mend what dead processes left behind.
 
@@ -81,6 +82,8 @@ def repair(
         Make failed fireworks ready again, unless something that follows them has run already.
     patience
         Seconds after which a suspicion is checked again; 0 only when no worker can be alive.
+    idle_worker
+        Name of a worker that is known to run nothing, such as this process itself: what it seems to run is lost.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def repair(
     orphans = scope.remove([fw_id for fw_id, _ in broken["orphans"]])
     for fw_id, _ in broken["unnoticed"]:
         scope.replay(fw_id)
-    lost = scope.lost_launches(lost_after)
+    lost = scope.lost_launches(lost_after, idle_worker)
     for launch_id in lost:
         launchpad.mark_fizzled(launch_id)
     unreserved = [fw_id for fw_id, _ in broken["unheld"] & scope.unheld()]
@@ -194,7 +197,7 @@ class _Scope:
         self._launchpad.fireworks.update_one(query, {"$set": {"state": "RUNNING"}})
         self._launchpad._refresh_wf(fw_id)  # noqa: SLF001 - there is no public name for it
 
-    def lost_launches(self, lost_after: float | None) -> list[int]:
+    def lost_launches(self, lost_after: float | None, idle_worker: str | None) -> list[int]:
         """Return running launches without a living worker."""
         query: dict[str, Any] = {"state": "RUNNING"}
         if self._of_search:
@@ -202,7 +205,11 @@ class _Scope:
             query["fw_id"] = {"$in": ids}
         shown = {"launch_id": 1, "fworker": 1, "state_history": 1}
         running = list(self._launchpad.launches.find(query, shown))
-        return [launch["launch_id"] for launch in running if _is_lost(launch, lost_after)]
+        return [
+            launch["launch_id"]
+            for launch in running
+            if launch["fworker"]["name"] == idle_worker or _is_lost(launch, lost_after)
+        ]
 
     def fireworks_of(self, launch_ids: list[int]) -> list[int]:
         """Return the fireworks that ended with these launches, and with no other."""

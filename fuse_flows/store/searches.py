@@ -143,7 +143,7 @@ def unfinished_jobs(connection: Connection, search_id: str, walker: int | None =
     return connection.launchpad.fireworks.count_documents(query)
 
 
-def active_jobs(connection: Connection, search_id: str) -> int:
+def active_jobs(connection: Connection, search_id: str | None) -> int:
     """Count the jobs of a search that a worker has taken, or may take now.
 
     Parameters
@@ -151,7 +151,7 @@ def active_jobs(connection: Connection, search_id: str) -> int:
     connection
         The database.
     search_id
-        The search.
+        The search; None for all searches.
 
     Returns
     -------
@@ -159,12 +159,12 @@ def active_jobs(connection: Connection, search_id: str) -> int:
         How many.
     """
     return connection.launchpad.fireworks.count_documents(
-        {"spec.search_id": search_id, "state": {"$in": list(_ACTIVE)}}
+        {"spec.search_id": search_id or {"$exists": True}, "state": {"$in": list(_ACTIVE)}}
     )
 
 
-def is_between_jobs(connection: Connection, search_id: str) -> bool:
-    """Tell whether jobs wait although nothing is active and nothing has stopped.
+def is_between_jobs(connection: Connection, search_id: str | None) -> bool:
+    """Tell whether jobs of a search wait although none is active and none has stopped.
 
     So it is for a moment whenever a job has ended and those behind it are not released yet.
 
@@ -173,11 +173,12 @@ def is_between_jobs(connection: Connection, search_id: str) -> bool:
     connection
         The database.
     search_id
-        The search.
+        The search; None for any of all searches.
     """
-    query = {"spec.search_id": search_id, "$nor": [_TOLERATED]}
-    states = set(connection.launchpad.fireworks.distinct("state", query))
-    return "WAITING" in states and not states & {*_ACTIVE, *_STOPPED}
+    unfinished = {"$in": ["WAITING", *_ACTIVE, *_STOPPED]}
+    query = {"spec.search_id": search_id or {"$exists": True}, "state": unfinished, "$nor": [_TOLERATED]}
+    stages = [{"$match": query}, {"$group": {"_id": "$spec.search_id", "states": {"$addToSet": "$state"}}}]
+    return any(found["states"] == ["WAITING"] for found in connection.launchpad.fireworks.aggregate(stages))
 
 
 def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]]:
@@ -204,6 +205,25 @@ def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]
         lines = str(exception.get("_stacktrace", "unknown reason")).strip().splitlines()
         failed.append((firework["name"], lines[-1]))
     return failed
+
+
+def running_jobs(connection: Connection, search_id: str) -> list[str]:
+    """Return the titles of the jobs of a search that are being worked on.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    search_id
+        The search.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
+    query = {"spec.search_id": search_id, "state": "RUNNING"}
+    return sorted(found["name"] for found in connection.launchpad.fireworks.find(query, {"name": 1}))
 
 
 def _stop_reason(config: SearchConfig, states: list[SearchState]) -> str | None:

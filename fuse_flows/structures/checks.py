@@ -82,7 +82,7 @@ def neighbour_vectors(
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    cell = np.array(lattice, dtype=np.float64)
+    cell = np.array(lattice, dtype=np.float64, order="C")  # a strained lattice of pymatgen is a transposed view
     coords = np.asarray(frac_coords, dtype=np.float64)
     points = np.ascontiguousarray((coords - np.floor(coords)) @ cell)
     first, second, offsets, distance = find_points_in_spheres(

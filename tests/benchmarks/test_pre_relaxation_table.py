@@ -93,3 +93,14 @@ def test_pairs_measured_in_one_run_are_counted(rows):
     for number, one in enumerate(rows[1:]):
         one["without"]["run"], one["with"]["run"] = "first", "second" if number else "first"
     assert table.summarise(rows)["overall"]["from_one_run"] == 1
+
+
+def test_calls_at_the_same_energy(rows):
+    assert table.compare(rows)["ratio_calls_equal"] is None  # no traces
+    assert table.calls_to_level([[-1.0, -2.0, -3.0], [-1.0, -5.0]], -3.5) == 4
+    assert table.calls_to_level([[-1.0, -2.0, -3.0], [-1.0, -5.0]], -4.0) == 5
+    assert table.calls_to_level([[-1.0]], -2.0) is None
+    for one in rows[:3]:
+        one["without"]["trace"] = [-3.0, -4.0, -4.5, one["without"]["energy"]]
+        one["with"]["trace"] = [-4.6, one["with"]["energy"] - 0.1]
+    assert table.compare(rows)["ratio_calls_equal"] == pytest.approx(6 / 12)

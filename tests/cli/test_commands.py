@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fireworks import FWorker
 from rich.console import Console
 
 from fuse_flows.cli.progress import run_and_watch
@@ -259,6 +260,30 @@ def test_lpad_and_rlaunch_run_the_same_search(connection_factory, config_file, t
 
 
 @pytest.mark.usefixtures("connection")
+def test_run_within_an_allocation_that_ends(connection, config_file, tmp_path):
+    environment = os.environ | {"FUSE_FLOWS_ALLOCATION_END": str(time.time())}
+    words = ("run", "Cu3Au", "-c", config_file, "--workers", "1", "-o", tmp_path / "out")
+    done = command(*words, env=environment)
+    assert done.returncode == 130, done.stderr
+    assert "continue with: fuse-flows resume Cu3Au-" in done.stdout
+    assert connection.outputs.count_documents({}) == 0
+    assert connection.launchpad.launches.count_documents({}) == 0
+
+
+def test_repair_and_worker(connection, config_file):
+    """What a node left behind that was lost in the middle of a job, and a worker as the queue adapters submit it."""
+    search = load_config(config_file)
+    submit(connection, search)
+    connection.launchpad.checkout_fw(FWorker("lost"), "/nowhere")
+    assert "nothing was broken" in command("repair", "Cu3Au").stdout
+    repaired = command("repair", "--lost-after", "0")
+    assert "lost        1" in repaired.stdout, repaired.stderr
+    worker = command("worker", "--category", "__none__")
+    assert worker.returncode == 0, worker.stderr
+    assert len(candidates(connection, search.search_id)) == search.stop.max_structures
+    assert "ran 0 jobs" in command("worker", "Cu3Au").stdout
+
+
 def test_check_reports_packages_engines_files_and_stores():
     done = command("check", "-l", os.devnull)
     assert done.returncode == 2
@@ -274,7 +299,7 @@ def test_embedded_database_starts_stops_and_keeps_its_data(free_port, tmp_path, 
     try:
         assert "is running" in command("db", "start", env=environment).stdout
         assert command("init", cwd=tmp_path, env=environment).returncode == 0
-        assert yaml.safe_load((tmp_path / "my_launchpad.yaml").read_text())["uri_mode"] is True
+        assert yaml.safe_load((tmp_path / "my_launchpad.yaml").read_text())["username"] == "fuse_flows"
         assert "JOB_STORE" in yaml.safe_load((tmp_path / "jobflow.yaml").read_text())
         out = ["--workers", "1", "-o", str(tmp_path / "out")]
         assert command("run", "Cu3Au", "-c", config_file, *out, env=environment).returncode == 0

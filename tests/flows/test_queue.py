@@ -1,5 +1,6 @@
 """Tiers in the queue: jobs of their own, other workers, the same search; failed jobs are failed candidates."""
 
+import itertools
 import os
 import signal
 import threading
@@ -15,6 +16,8 @@ from fuse_flows.config import load_config
 from fuse_flows.errors import ConfigError
 from fuse_flows.flows.local import extend, start_workers, submit, work
 from fuse_flows.flows.search import SearchMaker
+from fuse_flows.jobs.allocation import Ending, look_at
+from fuse_flows.relax.energy_model import check_energy_model
 from fuse_flows.relax.queue_tiers import categories, is_queue_tier
 from fuse_flows.settings import settings
 from fuse_flows.store.queries import candidates
@@ -100,6 +103,39 @@ def test_it_runs_without_a_launchpad(undisturbed, tmp_path):
         for candidate in document["output"]["candidates"]
     ]
     assert sorted(found, key=str) == sorted(undisturbed, key=str)
+
+
+def test_screening_is_the_same_in_the_queue(connection_factory):
+    """Before the queue, at the end of a queue tier, and in its job: what lies too high is spared the tiers behind."""
+    chosen = {"max_energy_above_best": 0.03}
+    found = {}
+    for queue in (False, True):
+        tiers = [EMT | chosen, EMT | chosen | {"fmax": 0.2, "queue": queue}, FINE | chosen, FINE | {"queue": queue}]
+        search = config(tiers=tiers, stop={"max_structures": 16})
+        connection = connection_factory()
+        found[queue] = run(connection, search)
+        assert len(found[queue]) == 16
+        screened = [c for c in candidates(connection, search.search_id) if c["outcome"] == "SCREENED_OUT"]
+        assert any(len(candidate["tiers"]) == 1 for candidate in screened)
+        jobs = connection.launchpad.fireworks.count_documents({"spec._category": "emt"})
+        assert jobs < 2 * 16 - len(screened) if queue else jobs == 0
+    assert found[True] == found[False]
+
+
+def test_short_allocations_end_with_the_same_search(undisturbed, connection):
+    """Every look at the clock takes a second: the job that prepares the first population hands over to itself."""
+    search = config(execution={"structures_per_job": INITIAL})
+    submit(connection, search)
+    for _ in range(60):
+        seconds = itertools.count(1.0)
+        with look_at(Ending(8.0, 1.0, clock=lambda: next(seconds))):  # noqa: B023 - called in this turn only
+            work(connection, search.search_id)
+        if search_document(connection, search.search_id).status == "finished":
+            break
+    partial = list(connection.outputs.find({"output.begun": {"$type": "array"}}))
+    assert partial
+    assert {document["output"]["kind"] for document in partial} == {"prepared"}
+    assert short(sequence(connection, search.search_id)) == undisturbed
 
 
 def test_workers_of_two_categories(undisturbed, connection, tmp_path):
@@ -238,3 +274,10 @@ def test_a_pool_is_not_ranked_in_the_queue(tmp_path):
 
     with pytest.raises(ConfigError, match=r"pool.rank_tier: the pool cannot be ranked with vasp"):
         check_ranking(config(tiers=["vasp"], pool={"structures": str(tmp_path), "rank": "relax"}))
+
+
+@pytest.mark.parametrize("model", ["vasp", "emt"])
+def test_nothing_is_generated_in_the_queue(model):
+    search = config(tiers=[EMT | {"queue": True}], pool={"generate": {"energy_model": model}})
+    with pytest.raises(ConfigError, match=rf"pool.generate.energy_model: nothing can be generated with {model}"):
+        check_energy_model(search)

@@ -38,7 +38,7 @@ def _launchpad_file(connection, tmp_path):
 
     def write(name):
         path = tmp_path / f"{name}.yaml"
-        values = {"host": connection.launchpad.host, "name": name, "uri_mode": True, "strm_lvl": "INFO"}
+        values = connection.launchpad.to_dict() | {"name": name, "strm_lvl": "INFO"}
         path.write_text(yaml.safe_dump(values))
         return path
 
@@ -55,7 +55,7 @@ def test_embedded_server_is_the_last_resort(connection, closing):
     assert found.database.name == connection.database.name
     assert found.launchpad_source.startswith("embedded MongoDB in ")
     assert found.jobstore_source == "database of the LaunchPad"
-    assert found.uri == f"mongodb://127.0.0.1:{settings().db_port}/{connection.database.name}"
+    assert found.uri == f"mongodb://fuse_flows@127.0.0.1:{settings().db_port}/{connection.database.name}"
     assert found.outputs.full_name == f"{connection.database.name}.outputs"
 
 

@@ -96,9 +96,7 @@ def test_many_at_once(connection, round_number):
     barrier = Barrier(adders)
 
     def add(_):
-        launchpad = LaunchPad(
-            connection.launchpad.host, name=connection.launchpad.name, uri_mode=True, strm_lvl="ERROR"
-        )
+        launchpad = LaunchPad.from_dict(connection.launchpad.to_dict())
         launchpad.fireworks.find_one({})
         barrier.wait()
         added = add_once(launchpad, diamond(), f"round {round_number}")

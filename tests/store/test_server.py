@@ -26,12 +26,12 @@ def _server(tmp_path, free_port):
 
 
 def stored(server):
-    with MongoClient(server.uri) as client:
+    with MongoClient(server.uri, **server.login) as client:
         return [document["n"] for document in client.numbers.numbers.find({}, sort=[("n", 1)])]
 
 
 def store(server, n):
-    with MongoClient(server.uri) as client:
+    with MongoClient(server.uri, **server.login) as client:
         client.numbers.numbers.insert_one({"n": n})
 
 
@@ -52,7 +52,7 @@ def test_start_stop_and_start_again(server):
 
 def test_only_the_loopback_is_served(server):
     server.start()
-    with MongoClient(server.uri) as client:
+    with MongoClient(server.uri, **server.login) as client:
         options = client.admin.command("getCmdLineOpts")["parsed"]["net"]
     assert options["bindIp"] == "127.0.0.1"
     assert server.data_dir.stat().st_mode & 0o077 == 0

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from jobflow import Flow, JobStore, job
 from jobflow.managers.fireworks import flow_to_workflow
 
 from fuse_flows.config import TierConfig
+from fuse_flows.flows.local import NO_CATEGORY
 from fuse_flows.relax.queue_tiers import category_of
 from fuse_flows.settings import Settings
+from fuse_flows.store.project import write_project
 from fuse_flows.store.server import embedded_server
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +52,10 @@ def test_fireworks_reads_its_configuration(tmp_path):
 
 def test_launchpad_is_the_embedded_one():
     launchpad = LaunchPad.from_file(str(ROOT / "my_launchpad.yaml"))
-    server = embedded_server(DEFAULT)
-    assert (launchpad.host, launchpad.name, launchpad.uri_mode) == (server.uri, server.db_name, True)
+    expected = embedded_server(DEFAULT).launchpad_values() | {"password": "PASSWORD"}
+    found = launchpad.to_dict()
+    found["mongoclient_kwargs"].pop("socketTimeoutMS")  # FireWorks adds it
+    assert {key: found[key] for key in expected} == expected
     assert launchpad.user_indices == ["spec.search_id"]
     assert launchpad.wf_user_indices == ["metadata.search_id"]
     launchpad.connection.close()
@@ -64,22 +69,66 @@ def test_fworker_takes_every_job():
 
 def test_workers_of_two_categories_share_the_jobs():
     vasp = FWorker.from_file(str(CONFIGS / "my_fworker_vasp.yaml"))
-    assert vasp.query["spec._category"] == category_of(TierConfig(calculator="vasp"))
-    assert "category: __none__" in (CONFIGS / "my_fworker_vasp.yaml").read_text()
+    category = category_of(TierConfig(calculator="vasp"))
+    assert vasp.query["spec._category"] == category
+    assert f"--category {category}\n" in (CONFIGS / "my_qadapter_vasp.yaml").read_text()
+    for name in ("my_fworker_vasp.yaml", "my_qadapter.yaml"):
+        assert f"category: {NO_CATEGORY}" in (CONFIGS / name).read_text()
 
 
-@pytest.mark.parametrize("name", ["my_qadapter.yaml", "my_qadapter_vasp.yaml"])
-def test_qadapter_fills_the_template_of_slurm(name):
-    adapter = CommonAdapter.from_file(str(CONFIGS / name))
-    script = adapter.get_script_str("/launch/here")
+@pytest.fixture(name="project")
+def _project(connection, tmp_path):
+    """The folder that 'fuse-flows init' makes."""
+    write_project(connection, tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.mark.mongo
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("my_qadapter", ["#SBATCH --time=24:00:00", "#SBATCH --partition=batch", "#SBATCH --mem=4G"]),
+        ("my_qadapter_gpu", ["#SBATCH --gpus-per-node=1", "#SBATCH --partition=gpu", "#SBATCH --time=24:00:00"]),
+        ("my_qadapter_pbs", ["#PBS -l walltime=24:00:00", "#PBS -l nodes=1:ppn=1", "#PBS -q batch"]),
+        ("my_qadapter_sge", ["#$ -l h_rt=24:00:00", "#$ -l h_vmem=4G", "#$ -q all.q"]),
+        ("my_qadapter_vasp", ["#SBATCH --ntasks=32", "#SBATCH --partition=batch", "#SBATCH --time=24:00:00"]),
+    ],
+)
+def test_qadapter_fills_its_template(project, name, lines):
+    script = CommonAdapter.from_file(str(project / f"{name}.yaml")).get_script_str("/launch/here")
     assert "$$" not in script
-    assert "#SBATCH --time=24:00:00" in script
+    assert set(lines) <= set(script.splitlines())
+    for unwanted in ("account", "None", "/path/to", " -A ", " -pe "):
+        assert unwanted not in script
     assert re.search(r"^export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1", script, re.MULTILINE)
-    assert script.index("export FW_CONFIG_FILE") < script.index("cd /launch/here") < script.index("rlaunch -l")
-    timeout = int(re.search(r"rapidfire .*--timeout (\d+)", script)[1])
-    assert timeout < 24 * 3600
-    assert "account" not in script
-    assert "None" not in script
+    assert script.index("export FW_CONFIG_FILE") < script.index("cd /launch/here") < script.index("fuse-flows worker")
+    for file in re.findall(rf"{project}[^ \n]*yaml", script):
+        assert Path(file).is_file()
+    assert Path(re.search(r"export PATH=(.*):\$PATH", script)[1], "python").exists()
+    environment = subprocess.run(
+        ["/bin/bash", "-c", script.replace("fuse-flows worker", "env; true").replace("cd /launch/here", "")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    margin = 14400 if name == "my_qadapter_vasp" else 300
+    assert f"FUSE_FLOWS_ALLOCATION_MARGIN={margin}\n" in environment
+    end = re.search(r"^FUSE_FLOWS_ALLOCATION_END=(\d+)$", environment, re.MULTILINE)
+    assert (end is None) == ("SBATCH" in script)  # Slurm tells when its allocations end
+    assert end is None or abs(int(end[1]) - time.time() - 86400) < 600
+
+
+@pytest.mark.mongo
+def test_init_fills_in_every_file_and_changes_none(connection, project):
+    names = {file.name for file in project.iterdir()}
+    assert names == {file.name for file in CONFIGS.iterdir()} | {"my_launchpad.yaml"}
+    for file in project.iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+        assert "/path/to" not in file.read_text()
+        assert "PASSWORD" not in file.read_text()
+    (project / "jobflow.yaml").write_text("mine")
+    assert [new for _, new in write_project(connection, project)] == [False] * len(names)
+    assert (project / "jobflow.yaml").read_text() == "mine"
 
 
 def test_jobflow_store_is_the_embedded_one():
@@ -87,9 +136,11 @@ def test_jobflow_store_is_the_embedded_one():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store = JobStore.from_dict_spec(spec)
-    server = embedded_server(DEFAULT)
+    values = embedded_server(DEFAULT).launchpad_values()
     for part in (store.docs_store, store.additional_stores["data"]):
-        assert (part.uri, part.database) == (server.uri, server.db_name)
+        assert (part.host, part.port, part.database) == (values["host"], values["port"], values["name"])
+        assert (part.username, part.auth_source) == (values["username"], values["authsource"])
+        assert part.mongoclient_kwargs == values["mongoclient_kwargs"]
     assert store.docs_store.collection_name == "outputs"
     assert store.additional_stores["data"].collection_name == "outputs_blobs"
 
@@ -97,11 +148,12 @@ def test_jobflow_store_is_the_embedded_one():
 @pytest.mark.mongo
 def test_command_lines_of_fireworks_run_a_flow(connection, tmp_path):
     """With the shipped files, but for the address of the database: lpad add, get_wflows, rlaunch, outputs stored."""
-    uri, name = connection.launchpad.host, connection.launchpad.name
-    shipped = embedded_server(DEFAULT)
+    values, shipped = connection.launchpad.to_dict(), embedded_server(DEFAULT)
     for file in [*CONFIGS.iterdir(), ROOT / "my_launchpad.yaml"]:
-        text = file.read_text().replace(shipped.uri, uri)
-        text = re.sub(rf"^(\s*(?:name|database)): {shipped.db_name}$", rf"\1: {name}", text, flags=re.MULTILINE)
+        text = file.read_text().replace(str(shipped.port), str(values["port"])).replace("PASSWORD", values["password"])
+        text = re.sub(
+            rf"^(\s*(?:name|database)): {shipped.db_name}$", rf"\1: {values['name']}", text, flags=re.MULTILINE
+        )
         (tmp_path / file.name).write_text(text)
     shutil.move(tmp_path / "FW_config.yaml", tmp_path / "FW.yaml")  # not in the working directory, where it would win
     env = {"FW_CONFIG_FILE": str(tmp_path / "FW.yaml"), "JOBFLOW_CONFIG_FILE": str(tmp_path / "jobflow.yaml")}

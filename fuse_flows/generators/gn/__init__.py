@@ -1,0 +1,1 @@
+"""The graph network: formation energies of unrelaxed crystals, many at once, and its training."""

@@ -1,0 +1,106 @@
+"""Every query of docs/queries.md runs, and says what the package itself says."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from fuse_flows.store.queries import counts_by_outcome
+
+pytestmark = pytest.mark.mongo
+PAGE = (Path(__file__).parents[1] / "docs" / "queries.md").read_text()
+QUERIES = dict(re.findall(r"<!-- query: (\w+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+
+
+@pytest.fixture(name="ask")
+def _ask(search):
+    """Run a query of the page and return the lines it prints, split into words."""
+    connection = search.connection
+    begin = QUERIES["connect"].replace("mongodb://127.0.0.1:27618/?replicaSet=rs0", connection.launchpad.host)
+    begin = begin.replace('["fuse_flows"]', f'["{connection.database.name}"]')
+    begin = begin.replace("Cu3Au-0123456789", search.search_id)
+
+    def run(name):
+        namespace = {}
+        try:
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(begin + QUERIES[name], namespace)  # noqa: S102 - the page's own code
+        finally:
+            namespace["database"].client.close()
+        return [line.split() for line in printed.getvalue().splitlines()]
+
+    return run
+
+
+def test_page_has_ten_queries():
+    assert set(QUERIES) == {"connect", "newest", *map(str, range(1, 11))}
+    assert PAGE.count("```python") == len(QUERIES)
+
+
+def test_newest_search(ask, search):
+    assert ask("newest") == [[search.search_id]]
+
+
+def test_lowest_energies(ask, search):
+    assert [line[0] for line in ask("1")] == [doc["candidate_id"] for doc in search.best(5)]
+
+
+def test_within(ask, search):
+    assert ask("2") == [[str(len(search.candidates(within=0.1)))]]
+
+
+def test_minima(ask, search):
+    found = ask("3")
+    clusters = {doc["cluster_id"] for doc in search.best(None)}
+    assert len(found) == len(clusters)
+    assert sum(int(line[2]) for line in found) == len(search.best(None))
+    assert found[0][0] == search.best(1)[0]["candidate_id"]
+
+
+def test_structure(ask, search):
+    ((formula, volume, atoms),) = ask("4")
+    best = search.structure(search.best(1)[0]["candidate_id"])
+    assert (formula, float(volume), int(atoms)) == ("Cu3Au", best.volume, len(best))
+
+
+def test_outcomes(ask, search):
+    totals = {}
+    for number, outcome, *_ in ask("5"):
+        totals[outcome] = totals.get(outcome, 0) + int(number)
+    assert totals == counts_by_outcome(search.connection, search.search_id)
+
+
+def test_moves(ask, search):
+    moves = search.moves()
+    found = {name: (int(proposed), int(accepted)) for name, proposed, accepted, _ in ask("6")}
+    used = moves[moves["proposed"] > 0]
+    assert found == {row.Index: (row.proposed, row.accepted) for row in used.itertuples()}
+
+
+def test_tiers(ask, search):
+    steps = search.tiers().groupby("tier")["steps"]
+    assert [(int(line[1]), int(line[2])) for line in ask("7")] == list(zip(steps.size(), steps.sum(), strict=True))
+
+
+def test_ancestors(ask, search):
+    chain = ask("8")
+    assert float(chain[0][-1]) == search.best(1)[0]["energy_per_atom"]
+    assert chain[-1][0] == "0"
+    steps = [int(line[0]) for line in chain]
+    assert steps == sorted(steps, reverse=True)
+
+
+def test_symmetric_and_dense(ask, search):
+    found = ask("9")
+    numbers = [doc["space_group_number"] for doc in search.best(None)]
+    assert len(found) == min(5, sum(number >= 75 for number in numbers)) > 0
+    densities = [float(line[-2]) for line in found]
+    assert densities == sorted(densities, reverse=True)
+
+
+def test_searches(ask, search):
+    ((name, structures, lowest, walkers),) = ask("10")
+    assert (name, int(structures), int(walkers)) == (search.search_id, len(search.candidates()), 2)
+    assert float(lowest) == search.best(1)[0]["energy_per_atom"]
