@@ -259,7 +259,7 @@ def finished_search(mongo_server, tmp_path_factory):
             execution={"structures_per_job": 3, "steps_per_job": 4},
             tiers=[
                 {"calculator": "emt", "max_steps": 15, "fmax": 0.5, "smax": 5},
-                {"calculator": "emt", "max_steps": 12, "fmax": 0.05, "smax": 0.5},
+                {"calculator": "emt", "max_steps": 12, "fmax": 0.05, "smax": 0.5, "second_pass": None},
             ],
         )
     )

@@ -15,20 +15,15 @@ QUERIES = dict(re.findall(r"<!-- query: (\w+) -->\n```python\n(.*?)```", PAGE, r
 
 
 @pytest.fixture(name="ask")
-def _ask(search):
+def _ask(search, monkeypatch):
     """Run a query of the page and return the lines it prints, split into words."""
     connection = search.connection
-    begin = QUERIES["connect"].replace("mongodb://127.0.0.1:27618/?replicaSet=rs0", connection.launchpad.host)
-    begin = begin.replace('["fuse_flows"]', f'["{connection.database.name}"]')
-    begin = begin.replace("Cu3Au-0123456789", search.search_id)
+    begin = QUERIES["connect"].replace("Cu3Au-0123456789", search.search_id)
+    monkeypatch.setattr("fuse_flows.store.connection.connect", lambda: connection)
 
     def run(name):
-        namespace = {}
-        try:
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
-                exec(begin + QUERIES[name], namespace)  # noqa: S102 - the page's own code
-        finally:
-            namespace["database"].client.close()
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(begin + QUERIES[name], {})  # noqa: S102 - the page's own code
         return [line.split() for line in printed.getvalue().splitlines()]
 
     return run

@@ -50,7 +50,7 @@ def _undisturbed():
     state = start(search, [evaluation_of(candidate) for candidate in found])
     while not state.stop_reason:
         (proposal,) = propose(state, search)
-        candidate = evaluate(proposal, search)
+        candidate = evaluate(proposal, search, state.references)
         verdict = judge(state, [(proposal, evaluation_of(candidate))], search)
         found.append(candidate | {"accepted": verdict.accepted[0]})
         state = verdict.state
