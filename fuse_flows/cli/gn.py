@@ -32,6 +32,7 @@ def train(
     hours: Annotated[float | None, typer.Option(help="Length of the schedule on the clock, instead.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first weights and of the order of the crystals.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    decay: Annotated[float | None, typer.Option(help="Weight decay per unit of learning rate.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most so many crystals of each file.")] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default: beside the output.")] = None,
@@ -48,11 +49,13 @@ def train(
     """
     from fuse_flows.generators.gn.data import read_labelled
     from fuse_flows.generators.gn.finishing import finished
+    from fuse_flows.generators.gn.steps import Rules
     from fuse_flows.generators.gn.training import CHECKPOINT, Plan, Trainer
 
     if epochs is not None and hours is not None:
         raise ConfigError("hours", "give --epochs or --hours, not both")
     chosen: dict[str, Any] = {"epochs": epochs, "hours": hours, "rate": rate, "patience": patience}
+    chosen["rules"] = None if decay is None else Rules(decay=decay)
     plan = Plan(seed=seed, compiled=compiled, **{key: value for key, value in chosen.items() if value is not None})
     folder = checkpoints or output.with_suffix(".checkpoints")
     labelled = read_labelled(data, off_equilibrium or [], limit=limit)

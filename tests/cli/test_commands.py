@@ -186,6 +186,8 @@ def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tm
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # where the tests themselves run in the background of a shell, Ctrl-C is ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     deadline = time.monotonic() + 90
     while len(candidates(connection, search_id)) < 2 and time.monotonic() < deadline:

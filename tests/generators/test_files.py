@@ -7,7 +7,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Poscar
 
-from fuse_flows.config import load_config
+from fuse_flows.config import TierConfig, load_config
 from fuse_flows.errors import ConfigError
 from fuse_flows.generators import files
 from fuse_flows.generators.files import SkipReason, read_folder, read_pool
@@ -194,7 +194,7 @@ def test_search_id_follows_from_the_structures_and_not_from_the_folder(folder, t
     for change in (
         {"rank": "single"},
         {"rank": "relax"},
-        {"rank": "single", "rank_tier": {"calculator": "lj"}},
+        {"rank": "single", "rank_tier": TierConfig(calculator="lj")},
         {"draw": "ranked"},
     ):
         ids.add(known.model_copy(update={"pool": known.pool.model_copy(update=change)}).search_id)
