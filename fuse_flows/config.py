@@ -98,8 +98,8 @@ class TierConfig(_Section):
 
     calculator: str = Field(
         "chgnet",
-        description="spp, chgnet, emt, lj, buckingham, gulp, vasp, any force field of atomate2 (such as MACE-MP-0) or "
-        "the import path of an ASE calculator ('package.module:Class').",
+        description="spp, chgnet, emt, lj, buckingham, gulp, vasp, gpaw, any force field of atomate2 (such as "
+        "MACE-MP-0) or the import path of an ASE calculator ('package.module:Class').",
     )
     calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
     optimizer: Literal["L-BFGS", "FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field(
@@ -134,7 +134,7 @@ class TierConfig(_Section):
         "best candidate in this tier, eV/atom; None: never.",
     )
     queue: bool | QueueConfig | None = Field(
-        None, description="Relax in jobs of their own, for other workers: true, false or settings; None: only vasp."
+        None, description="Relax in jobs of their own, for other workers: true, false or settings; None: vasp and gpaw."
     )
 
     @property

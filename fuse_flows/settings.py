@@ -29,6 +29,12 @@ class Settings(BaseSettings):
     vasp_elsewhere: bool = Field(
         False, description="VASP and its POTCARs are on other machines: do not look for them on submission."
     )
+    gpaw_command: str | None = Field(
+        None, description="Command that runs a Python with GPAW, such as 'mpiexec -n 4 gpaw python'; None: this Python."
+    )
+    gpaw_elsewhere: bool = Field(
+        False, description="GPAW and its PAW data are on other machines: do not look for them on submission."
+    )
     fizzled_grace: float = Field(
         30.0, ge=0, description="Seconds for which a failed relaxation job may be run again before it is judged."
     )

@@ -29,7 +29,7 @@ MaxAtoms = Annotated[int | None, typer.Option(help="Largest structure, in atoms.
 Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
     str | None,
-    typer.Option(help="chgnet, emt, lj, buckingham, gulp, vasp, a force field of atomate2, or an import path."),
+    typer.Option(help="chgnet, emt, lj, buckingham, gulp, vasp, gpaw, a force field of atomate2, or an import path."),
 ]
 Tiers = Annotated[str | None, typer.Option(help="Calculators of several tiers, cheapest first: spp,chgnet.")]
 SppLibrary = Annotated[
@@ -151,6 +151,7 @@ def search_config(formula: str, options: SearchOptions | None = None, **values: 
     from fuse_flows.flows.checks import check_search
     from fuse_flows.flows.recipes import recipe_values
     from fuse_flows.relax.energy_model import with_model_digest
+    from fuse_flows.relax.gpaw.options import with_gpaw_defaults
     from fuse_flows.relax.spp_tier import with_library_digests
     from fuse_flows.relax.vasp.options import with_vasp_defaults
 
@@ -169,7 +170,7 @@ def search_config(formula: str, options: SearchOptions | None = None, **values: 
     if given.final is not None and search.tiers[-1].calculator != given.final:
         msg = f"is {given.final}, but the tiers of --config or --tiers end with {search.tiers[-1].calculator}"
         raise ConfigError("final", f"{msg}; leave out either")
-    search = with_vasp_defaults(with_library_digests(with_model_digest(search)))
+    search = with_gpaw_defaults(with_vasp_defaults(with_library_digests(with_model_digest(search))))
     check_search(search)
     return search
 

@@ -162,7 +162,7 @@ class AseRelaxer:
         """Return the atoms, or the end if the guards refuse them."""
         cell, frac_coords = structure.lattice.matrix, structure.frac_coords
         verdict = check_contacts(self.tier, cell, frac_coords) or check_isolated(self.cutoff, cell, frac_coords)
-        return _to_atoms(structure) if verdict is None else End(verdict, None, 0)
+        return to_atoms(structure) if verdict is None else End(verdict, None, 0)
 
     def _run(self, structure: Structure, start: float, reference: float | None) -> End:
         atoms = self._checked(structure)
@@ -265,8 +265,8 @@ class _Stepper:
                 self.optimizer.step()
 
 
-def _to_atoms(structure: Structure) -> Atoms:
-    """Atoms in the order of the sites, periodic in all directions."""
+def to_atoms(structure: Structure) -> Atoms:
+    """Return atoms in the order of the sites, periodic in all directions."""
     import numpy as np
     from ase import Atoms
 

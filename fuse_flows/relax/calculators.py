@@ -31,6 +31,9 @@ _GULP = "gulp"
 #: Another one, of the queue: :class:`fuse_flows.relax.vasp.tier.VaspRelaxer`.
 _VASP = "vasp"
 
+#: And one more: :class:`fuse_flows.relax.gpaw.tier.GpawRelaxer`.
+_GPAW = "gpaw"
+
 _CHGNET_MODELS = ("0.3.0", "0.2.0", "r2scan")
 
 #: Elements up to plutonium for which CHGNet's training data (MPtrj) have no structure.
@@ -101,13 +104,18 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
     """
     kind = _kind(tier.calculator)
     kwargs_json = _json_kwargs(tier)
-    if tier.stop_above_best is not None and kind in {_GULP, _VASP, SPP, "buckingham"}:
+    if tier.stop_above_best is not None and kind in {_GULP, _VASP, _GPAW, SPP, "buckingham"}:
         msg = f"{tier.calculator} does not look at it while it relaxes; use max_energy_above_best"
         raise ConfigError("tiers.stop_above_best", msg)
     if kind == _VASP:
         from fuse_flows.relax.vasp.checks import check_vasp
 
         check_vasp(tier, elements)
+        return
+    if kind == _GPAW:
+        from fuse_flows.relax.gpaw.checks import check_gpaw
+
+        check_gpaw(tier, elements)
         return
     _check_installed(kind, tier.calculator)
     if kind == "gulp":
@@ -162,9 +170,10 @@ def engines() -> dict[str, str]:
                 states[name] = str(error)
         else:
             states[name] = "available"
+    from fuse_flows.relax.gpaw.checks import gpaw_state
     from fuse_flows.relax.vasp.checks import vasp_state
 
-    return states | {_VASP: vasp_state()}
+    return states | {_VASP: vasp_state(), _GPAW: gpaw_state()}
 
 
 def cutoff(calculator: Any) -> float | None:
@@ -240,7 +249,7 @@ def _mlff_names() -> dict[str, str]:
 def _kind(name: str) -> str:
     """One of ours, ``mlff:<name in the enum>`` or ``path:<module>:<attribute>``."""
     bare = name.removeprefix("MLFF.")
-    if bare.lower() in {*_OWN, SPP, _GULP, _VASP}:
+    if bare.lower() in {*_OWN, SPP, _GULP, _VASP, _GPAW}:
         return bare.lower()
     mlff = _mlff_names()
     if bare in mlff:
@@ -248,7 +257,7 @@ def _kind(name: str) -> str:
     module, separator, attribute = bare.rpartition(":" if ":" in bare else ".")
     if separator and module and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return f"path:{module}:{attribute}"
-    known = ", ".join([*_OWN, SPP, _GULP, _VASP, *sorted(mlff, key=str.lower)])
+    known = ", ".join([*_OWN, SPP, _GULP, _VASP, _GPAW, *sorted(mlff, key=str.lower)])
     msg = f"{name!r} is unknown; use one of {known}, or an import path such as package.module:Class"
     raise ConfigError(_FIELD, msg)
 
@@ -303,10 +312,15 @@ def _json_kwargs(tier: TierConfig) -> str:
 
 @cache
 def _make(kind: str, name: str, kwargs_json: str) -> Any:
+    from ase.calculators.calculator import BadConfiguration
+
     kwargs = json.loads(kwargs_json)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return _construct(kind, kwargs)
+    except BadConfiguration as error:
+        msg = f"{name} needs its section in ASE's configuration file (ASE_CONFIG_PATH) on this machine: {error}"
+        raise ConfigError(_FIELD, msg) from error
     except (TypeError, AttributeError, ValueError) as error:
         first_line = str(error).partition("\n")[0]
         raise ConfigError(_FIELD, f"{name} cannot be made with {kwargs_json}: {first_line}") from error
@@ -317,7 +331,7 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
         from fuse_flows.relax.chgnet import ChgnetCalculator
 
         return ChgnetCalculator(**kwargs)
-    if kind in {_GULP, _VASP}:
+    if kind in {_GULP, _VASP, _GPAW}:
         raise ValueError("it is a program with a tier of its own; use fuse_flows.relax.tiers.build_relaxer")
     if kind in {"emt", "lj"}:
         from ase.calculators import emt, lj

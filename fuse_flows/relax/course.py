@@ -135,6 +135,16 @@ class Course:
         verdict = explain(error, self.tier, self._cutoff, self.crystal, self._cell)
         self.end = End(verdict, self._state, self._steps)
 
+    @property
+    def state(self) -> State | None:
+        """The last good state; None if there is none yet."""
+        return self._state
+
+    @property
+    def steps(self) -> int:
+        """Steps made so far."""
+        return self._steps
+
     def _turn_back(self, verdict: Verdict) -> None:
         """Try a geometry nearer to the last good one; end where there is none."""
         if self._state is None or not self._descent.refuse():

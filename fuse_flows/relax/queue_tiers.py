@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig, TierConfig
 
 #: Calculators whose jobs belong into the queue unless the tier says otherwise.
-_EXPENSIVE = frozenset({"vasp"})
+_EXPENSIVE = frozenset({"vasp", "gpaw"})
 
 
 def is_queue_tier(tier: TierConfig) -> bool:
@@ -21,7 +21,7 @@ def is_queue_tier(tier: TierConfig) -> bool:
     Parameters
     ----------
     tier
-        The tier; without a word on its queue, VASP is.
+        The tier; without a word on its queue, VASP and GPAW are.
     """
     if tier.queue is None:
         return tier.calculator.lower() in _EXPENSIVE

@@ -114,6 +114,10 @@ def _relaxer(tier: TierConfig) -> Relaxer:
         from fuse_flows.relax.vasp.tier import VaspRelaxer
 
         return VaspRelaxer(tier)
+    if tier.calculator.lower() == "gpaw":
+        from fuse_flows.relax.gpaw.tier import GpawRelaxer
+
+        return GpawRelaxer(tier)
     if tier.calculator.lower() == "gulp":
         from fuse_flows.relax.gulp_tier import GulpRelaxer
 

@@ -67,12 +67,13 @@ def test_fworker_takes_every_job():
     assert set(worker.query) == {"$or"}
 
 
-def test_workers_of_two_categories_share_the_jobs():
-    vasp = FWorker.from_file(str(CONFIGS / "my_fworker_vasp.yaml"))
-    category = category_of(TierConfig(calculator="vasp"))
-    assert vasp.query["spec._category"] == category
-    assert f"--category {category}\n" in (CONFIGS / "my_qadapter_vasp.yaml").read_text()
-    for name in ("my_fworker_vasp.yaml", "my_qadapter.yaml"):
+@pytest.mark.parametrize("calculator", ["vasp", "gpaw"])
+def test_workers_of_two_categories_share_the_jobs(calculator):
+    worker = FWorker.from_file(str(CONFIGS / f"my_fworker_{calculator}.yaml"))
+    category = category_of(TierConfig(calculator=calculator))
+    assert worker.query["spec._category"] == category
+    assert f"--category {category}\n" in (CONFIGS / f"my_qadapter_{calculator}.yaml").read_text()
+    for name in (f"my_fworker_{calculator}.yaml", "my_qadapter.yaml"):
         assert f"category: {NO_CATEGORY}" in (CONFIGS / name).read_text()
 
 
@@ -92,6 +93,7 @@ def _project(connection, tmp_path):
         ("my_qadapter_pbs", ["#PBS -l walltime=24:00:00", "#PBS -l nodes=1:ppn=1", "#PBS -q batch"]),
         ("my_qadapter_sge", ["#$ -l h_rt=24:00:00", "#$ -l h_vmem=4G", "#$ -q all.q"]),
         ("my_qadapter_vasp", ["#SBATCH --ntasks=32", "#SBATCH --partition=batch", "#SBATCH --time=24:00:00"]),
+        ("my_qadapter_gpaw", ["#SBATCH --ntasks=32", "#SBATCH --partition=batch", "#SBATCH --time=24:00:00"]),
     ],
 )
 def test_qadapter_fills_its_template(project, name, lines):
@@ -111,7 +113,7 @@ def test_qadapter_fills_its_template(project, name, lines):
         text=True,
         check=True,
     ).stdout
-    margin = 14400 if name == "my_qadapter_vasp" else 300
+    margin = 14400 if name in {"my_qadapter_vasp", "my_qadapter_gpaw"} else 300
     assert f"FUSE_FLOWS_ALLOCATION_MARGIN={margin}\n" in environment
     end = re.search(r"^FUSE_FLOWS_ALLOCATION_END=(\d+)$", environment, re.MULTILINE)
     assert (end is None) == ("SBATCH" in script)  # Slurm tells when its allocations end
