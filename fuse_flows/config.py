@@ -636,15 +636,15 @@ def load_config(
         if not isinstance(values, dict):
             raise ConfigError("config", f"{path} must hold keys and values, not a {type(values).__name__}")
     given = {key: value for key, value in overrides.items() if value is not None}
-    return make_config(_merged(_merged(base or {}, values), given))
+    return make_config(merged_values(merged_values(base or {}, values), given))
 
 
-def _merged(values: dict[str, Any], over: dict[str, Any], *, inside: bool = False) -> dict[str, Any]:
+def merged_values(values: dict[str, Any], over: dict[str, Any], *, inside: bool = False) -> dict[str, Any]:
     """Put values over others; sections are merged, and pool.generate inside its section, but nothing else."""
     merged = dict(values)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict) and (not inside or key == "generate")
-        merged[key] = _merged(merged[key], value, inside=True) if both else value
+        merged[key] = merged_values(merged[key], value, inside=True) if both else value
     return merged
 
 

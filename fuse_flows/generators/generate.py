@@ -41,6 +41,8 @@ _TIGHT = 0.8
 """Candidates whose atoms were pushed apart may have contacts down to this times the distance that was aimed at."""
 _LEAST_ASK, _ASK = 50, 500
 """Candidates that are decoded and filtered at once."""
+_MOST_NUMBERS = 1_000_000
+"""Numbers in a state: about 13 MB, where one document of MongoDB takes 16."""
 _FRUITLESS = 50_000
 """Candidates in a row that may be refused before generation ends with what it has."""
 
@@ -65,6 +67,8 @@ class Generated:
         Space group that each member was made in; its symmetry may be higher.
     reason
         Why there are fewer candidates than wanted, or none; None if there are enough.
+    rest
+        State of a generation whose rest was left to another call; then there are no members yet. None: it is done.
     """
 
     members: list[PoolMember]
@@ -74,6 +78,7 @@ class Generated:
     seconds: dict[str, float]
     space_groups: list[int]
     reason: str | None = None
+    rest: dict[str, Any] | None = None
 
 
 @dataclass
@@ -232,6 +237,17 @@ class Generation:
             f"(most often: {most}); allow shorter contacts, other space groups or fewer formula units"
         )
 
+    @property
+    def remembered(self) -> int:
+        """About how many numbers :meth:`state` holds, apart from those of the optimiser."""
+        return self._best_vectors.size + self._queue.vectors.size
+
+    def so_far(self) -> Generated:
+        """Return how far it has come, for :meth:`restore`, without selecting structures."""
+        seconds = {phase: round(spent, 3) for phase, spent in self._clock.seconds.items()}
+        rejected = {reason: n for reason, n in sorted(self.rejected.items()) if n}
+        return Generated([], self.evaluated, self.attempted, rejected, seconds, [], "not done yet", self.state())
+
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`restore` needs, as JSON knows it."""
         return {
@@ -272,6 +288,9 @@ def generate(  # noqa: PLR0917 - the shape that the jobs call
     model: EnergyModel,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    begun: dict[str, Any] | None = None,
+    leaves_rest: Callable[[], bool] = lambda: False,
 ) -> Generated:
     """Generate structures of one composition and one size.
 
@@ -289,11 +308,17 @@ def generate(  # noqa: PLR0917 - the shape that the jobs call
         The same seed, settings and model give the same structures.
     progress
         Called after each batch with the numbers of candidates evaluated and wanted.
+    begun
+        ``rest`` of an earlier call with the same arguments, to go on from there.
+    leaves_rest
+        Asked after each batch whether the rest is to be left to another call. A state too large for one document of
+        MongoDB is not left.
 
     Returns
     -------
     Generated
-        The structures; none, with a ``reason``, if no Wyckoff combination fits or if all candidates were refused.
+        The structures; none, with a ``reason``, if no Wyckoff combination fits or if all candidates were refused; none,
+        with ``rest``, if it is not done.
 
     Raises
     ------
@@ -305,10 +330,14 @@ def generate(  # noqa: PLR0917 - the shape that the jobs call
         generation = Generation(counts, formula_units, settings, model, seed)
     except NoCombinationError as error:
         return Generated([], 0, 0, {}, {}, [], error.message)
+    if begun is not None:
+        generation.restore(begun)
     while not generation.finished:
         generation.step()
         if progress is not None:
             progress(generation.evaluated, settings.candidates)
+        if leaves_rest() and not generation.finished and generation.remembered <= _MOST_NUMBERS:
+            return generation.so_far()
     return generation.result()
 
 

@@ -12,6 +12,7 @@ from fuse_flows.errors import DatabaseError
 from fuse_flows.relax.result import Outcome
 from fuse_flows.search.visited import Minimum, VisitedMinima
 from fuse_flows.store.setup import clusters_of_population
+from fuse_flows.store.tallies import candidate_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -211,9 +212,14 @@ def search_ids(connection: Connection) -> list[SearchSummary]:
     list of SearchSummary
         The one that was active last first.
     """
-    counts = {found["_id"]: found["n"] for found in connection.outputs.aggregate(_counting())}
+    counts = candidate_counts(connection)
     summaries = [_summary(connection, name, counts.get(name, 0)) for name in _all_ids(connection)]
     return sorted(summaries, key=lambda summary: (summary.updated, summary.search_id), reverse=True)
+
+
+def known_searches(connection: Connection) -> list[str]:
+    """Return the names of all searches, submitted or begun, sorted."""
+    return _all_ids(connection)
 
 
 def find_search(connection: Connection, text: str) -> str:
@@ -298,11 +304,6 @@ def _merged(lowest: Iterable[dict[str, Any]], top: int | None) -> list[dict[str,
     return list(merged.values())
 
 
-def _counting() -> list[dict[str, Any]]:
-    size = {"$size": {"$ifNull": ["$output.candidates", []]}}
-    return [{"$match": {_SEARCH_ID: {"$gte": ""}}}, {"$group": {"_id": f"${_SEARCH_ID}", "n": {"$sum": size}}}]
-
-
 def _all_ids(connection: Connection) -> list[str]:
     """Return the names of all searches, submitted or begun; both collections answer from an index."""
     names: set[str] = set()
@@ -320,7 +321,7 @@ def _ids_of(connection: Connection, text: str) -> list[str]:
 def _summary(connection: Connection, search_id: str, n_candidates: int) -> SearchSummary:
     query = {_SEARCH_ID: search_id}
     output = connection.outputs.find_one(query, {"completed_at": 1}, sort=[("output.step", -1)])
-    workflow = connection.launchpad.workflows.find_one(query, {"updated_on": 1}, sort=[("_id", -1)])
+    workflow = output or connection.launchpad.workflows.find_one(query, {"updated_on": 1}, sort=[("_id", -1)])
     updated = output["completed_at"] if output else workflow["updated_on"] if workflow else ""
     return SearchSummary(search_id, _formula_of(search_id), n_candidates, str(updated))
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
     from pymongo.database import Database
 
+TALLIES = "search_kind_ended_tally"
+"""The index that answers how many candidates there are, and when they were made, without reading any."""
+
 _NAMESPACE_EXISTS = 48
 _SEARCH_ID = "metadata.search_id"
 
@@ -151,7 +154,7 @@ def _index_outputs(connection: Connection) -> None:
     """Make the indexes of the JobStore, which makes none itself."""
     outputs = connection.outputs
     outputs.create_index([("uuid", 1), ("index", 1)], unique=True)
-    outputs.create_index([(_SEARCH_ID, 1), ("output.kind", 1)])
+    outputs.create_index([(_SEARCH_ID, 1), ("output.kind", 1), ("output.ended", 1), ("output.tally", 1)], name=TALLIES)
     outputs.create_index([(_SEARCH_ID, 1), ("output.step", -1)])
     ended = "output.state.stop_reason"
     outputs.create_index([(_SEARCH_ID, 1), (ended, 1)], partialFilterExpression={ended: {"$type": "string"}})
