@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fuse_flows.errors import ConfigError
 
+# What a candidate takes in MongoDB: two structures of 120 to 135 bytes per atom, and 2 to 3 kB beside them.
+_MOST_BYTES, _CANDIDATE_BYTES, _ATOM_BYTES = 14e6, 4000, 300
+
 
 class MoveName(StrEnum):
     """The fourteen moves of the search, in the order of their numbers in the FUSE2 paper (Section 2.2)."""
@@ -505,6 +508,19 @@ class SearchConfig(_Section):
             times = f" times {number} walkers" if number > 1 else ""
             msg = f"must be at least generator.initial_structures ({size}){times}; change either"
             raise ConfigError("stop.max_structures", msg)
+        return self
+
+    @model_validator(mode="after")
+    def _documents_fit(self) -> Self:
+        most = int(_MOST_BYTES // (_CANDIDATE_BYTES + _ATOM_BYTES * self.max_atoms))
+        for field, number in (
+            ("execution.structures_per_job", min(self.execution.structures_per_job, self.generator.initial_structures)),
+            ("proposals_per_step", self.proposals_per_step),
+        ):
+            if number > most:
+                msg = f"{number} structures of {self.max_atoms} atoms do not fit into one document of MongoDB (16 MB)"
+                what = f"use {most} at most, or a smaller max_atoms" if most else "use a smaller max_atoms"
+                raise ConfigError(field, f"{msg}; {what}")
         return self
 
     @model_validator(mode="after")

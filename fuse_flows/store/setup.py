@@ -153,6 +153,7 @@ def _index_outputs(connection: Connection) -> None:
     outputs.create_index([("uuid", 1), ("index", 1)], unique=True)
     outputs.create_index([(_SEARCH_ID, 1), ("output.kind", 1)])
     outputs.create_index([(_SEARCH_ID, 1), ("output.step", -1)])
+    outputs.create_index([(_SEARCH_ID, 1), ("output.walker", 1), ("output.step", -1)])
     ended = "output.state.stop_reason"
     outputs.create_index([(_SEARCH_ID, 1), (ended, 1)], partialFilterExpression={ended: {"$type": "string"}})
     for store in connection.jobstore.additional_stores.values():
