@@ -25,7 +25,8 @@ def best_rows(candidates: Iterable[dict[str, Any]], lowest: float | None = None)
     Returns
     -------
     list of dict
-        Rank, energies, size, space group, density, origin and number of copies.
+        Rank, energies, size, space group, density, origin and number of copies; ``e_above_hull`` (eV/atom) and
+        ``hull_level`` where :meth:`.Search.above_hull` has added them.
     """
     rows: list[dict[str, Any]] = []
     for rank, doc in enumerate(candidates, start=1):
@@ -45,6 +46,7 @@ def best_rows(candidates: Iterable[dict[str, Any]], lowest: float | None = None)
                 "step": doc["step"],
                 "copies": doc.get("copies", 1),
             }
+            | {key: doc[key] for key in ("e_above_hull", "hull_level") if key in doc}
         )
     return rows
 

@@ -43,6 +43,12 @@ Label = Annotated[str | None, typer.Option(help="Free text that makes this a sea
 SearchName = Annotated[str, typer.Argument(metavar="SEARCH", help="Search id, its beginning, or a formula.")]
 Within = Annotated[float | None, typer.Option(min=0, help="At most so much above the lowest energy, eV/atom.")]
 SpaceGroup = Annotated[str | None, typer.Option(help="Only this space group, by number or symbol.")]
+HullFile = Annotated[
+    Path | None, typer.Option(help="Reference entries (JSON of pymatgen): adds the energy above their convex hull.")
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Use reference entries of another level of theory than the last tier, too.")
+]
 LaunchPadFile = Annotated[
     Path | None, typer.Option("--launchpad", "-l", help="A my_launchpad.yaml; default: the embedded MongoDB.")
 ]

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from fuse_flows.cli.console import console, table
-from fuse_flows.cli.options import LaunchPadFile, SearchName, SpaceGroup, Within
+from fuse_flows.cli.options import HullFile, LaunchPadFile, Mixed, SearchName, SpaceGroup, Within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,11 +70,14 @@ def results(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The candidate documents as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The table as CSV.")] = False,
+    hull: HullFile = None,
+    mixed: Mixed = False,
     launchpad: LaunchPadFile = None,
 ) -> None:
     """Show the best structures of a search, or the candidates that failed in some way."""
     from fuse_flows.analysis.tables import best_rows, failed_rows
     from fuse_flows.errors import ConfigError
+    from fuse_flows.relax.hull import read_references
     from fuse_flows.store.connection import connect
     from fuse_flows.store.pools import pool_summary
     from fuse_flows.store.search import Search
@@ -97,6 +100,8 @@ def results(
         choose = found.unique if unique else found.best
         lowest = next((doc["energy_per_atom"] for doc in found.best(1)), None)
         chosen = choose(number, within=within, space_group=space_group)
+        if hull is not None:
+            chosen = found.above_hull(chosen, read_references(hull, mixed=mixed))
     if as_json:
         typer.echo(json.dumps(chosen, indent=1))
     elif as_csv:
@@ -165,8 +170,10 @@ def _print_best(
         console.print(f"no structure of {search_id} {what}")
         return
     columns = ("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")
-    rows = table(*columns, *(["copies"] if unique else []))
-    for row in best_rows(best, lowest):
+    made = best_rows(best, lowest)
+    hull = ["eV/atom above hull"] if "hull_level" in made[0] else []
+    rows = table(*columns, *(["copies"] if unique else []), *hull)
+    for row in made:
         rows.add_row(
             str(row["rank"]),
             f"{row['energy_per_atom']:.4f}",
@@ -179,8 +186,11 @@ def _print_best(
             str(row["step"]),
             row["candidate_id"],
             *([str(row["copies"])] if unique else []),
+            *([f"{row['e_above_hull']:+.4f}"] if hull else []),
         )
     console.print(rows)
+    if hull:
+        console.print(f"hull: energies of {made[0]['hull_level']}", markup=False)
 
 
 def _print_search(search: Any, pool: dict[str, Any] | None) -> None:

@@ -57,6 +57,8 @@ class RelaxResult:
         Steps of the optimiser.
     seconds
         Wall time.
+    cpu_seconds
+        CPU time of this machine, programs that were called included; None where it is not known (queue).
     reason
         Why it failed, in a few words; empty for a success.
     engine
@@ -76,6 +78,7 @@ class RelaxResult:
     smax: float | None = None
     steps: int = 0
     seconds: float = 0.0
+    cpu_seconds: float | None = None
     reason: str = ""
     engine: str = ""
     engine_version: str = field(default="")

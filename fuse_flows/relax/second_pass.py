@@ -71,4 +71,6 @@ def joined(first: RelaxResult, second: RelaxResult) -> RelaxResult:
     energies = first.energy, second.energy
     lower = energies[0] is not None and energies[1] is not None and energies[1] < energies[0]
     better = second if lower and second.outcome is Outcome.CONVERGED else first
-    return replace(better, steps=first.steps + second.steps + 1, seconds=first.seconds + second.seconds)
+    cpu = None if first.cpu_seconds is None or second.cpu_seconds is None else first.cpu_seconds + second.cpu_seconds
+    seconds = first.seconds + second.seconds
+    return replace(better, steps=first.steps + second.steps + 1, seconds=seconds, cpu_seconds=cpu)

@@ -32,6 +32,7 @@ class TierDoc(Document):
     smax: float | None = Field(None, description="Largest component of the stress, GPa.")
     steps: int = Field(0, description="Steps of the optimiser.")
     seconds: float = Field(0.0, description="Wall time.")
+    cpu_seconds: float | None = Field(None, description="CPU time; None where it is not known, as in a queue.")
     corrections: list[str] = Field(default_factory=list, description="Errors of the engine met on the way.")
     tasks: list[str] = Field(
         default_factory=list, description="Jobs whose outputs are the engine's own documents (atomate2's TaskDoc)."
@@ -50,6 +51,7 @@ class TierDoc(Document):
             smax=result.smax,
             steps=result.steps,
             seconds=result.seconds,
+            cpu_seconds=result.cpu_seconds,
             corrections=list(result.corrections),
             tasks=list(result.tasks),
         )

@@ -23,6 +23,7 @@ class ResultDoc(Document):
     smax: float | None = None
     steps: int = 0
     seconds: float = 0.0
+    cpu_seconds: float | None = None
     reason: str = ""
     engine: str = ""
     engine_version: str = ""
