@@ -95,7 +95,7 @@ def results(
         chosen = found.candidates(documents=True, outcome=outcome)[:number]
     else:
         choose = found.unique if unique else found.best
-        lowest = next((doc["energy_per_atom"] for doc in found.best(1)), None)
+        lowest = next((doc["enthalpy_per_atom"] for doc in found.best(1)), None)
         chosen = choose(number, within=within, space_group=space_group)
     if as_json:
         typer.echo(json.dumps(chosen, indent=1))
@@ -149,7 +149,7 @@ def _print_failed(found: list[dict[str, Any]], what: str) -> None:
         return
     rows = table("candidate", "walker", "step", "origin", "tier", "last eV/atom", "reason")
     for row in found:
-        energy = "" if row["energy_per_atom"] is None else f"{row['energy_per_atom']:.4f}"
+        energy = "" if row["enthalpy_per_atom"] is None else f"{row['enthalpy_per_atom']:.4f}"
         texts = (row["candidate_id"], str(row["walker"]), str(row["step"]), row["origin"], row["tier"], energy)
         rows.add_row(*map(escape, (*texts, row["reason"])))
     console.print(rows)
@@ -164,12 +164,15 @@ def _print_best(
         what = "has relaxed successfully yet" if lowest is None else "has this space group"
         console.print(f"no structure of {search_id} {what}")
         return
+    found = best_rows(best, lowest)
     columns = ("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")
     rows = table(*columns, *(["copies"] if unique else []))
-    for row in best_rows(best, lowest):
+    if found[0]["pressure"]:
+        console.print(f"enthalpies at {found[0]['pressure']:g} GPa")
+    for row in found:
         rows.add_row(
             str(row["rank"]),
-            f"{row['energy_per_atom']:.4f}",
+            f"{row['enthalpy_per_atom']:.4f}",
             f"{row['above_best_mev']:.1f}",
             str(row["formula_units"]),
             str(row["n_atoms"]),
@@ -204,7 +207,9 @@ def _print_walker(state: SearchState, config: dict[str, Any], name: str) -> None
         where += f", {state.exchanges.accepted} of {state.exchanges.proposed} exchanges"
     console.print(f"  {name:<12}{where}")
     if state.best is not None:
-        console.print(f"  best        {state.best.energy_per_atom:.5f} eV/atom (candidate {state.best.candidate_id})")
+        what = f"enthalpy at {config['pressure']:g} GPa, " if config.get("pressure") else ""
+        best = f"{state.best.energy_per_atom:.5f} eV/atom ({what}candidate {state.best.candidate_id})"
+        console.print(f"  best        {best}")
     if state.policy is not None:
         console.print(f"  policy      {_learnt(state, config)}", highlight=False, soft_wrap=True)
     for move, found in state.moves.items():

@@ -123,8 +123,8 @@ class Search:
             query["space_group_number"] = space_group_number(space_group)
         if within is not None:
             lowest = self.best(1)
-            limit = lowest[0]["energy_per_atom"] + within if lowest else None
-            query["$and"] = [*query.get("$and", []), {"energy_per_atom": {"$ne": None, "$lte": limit}}]
+            limit = lowest[0]["enthalpy_per_atom"] + within if lowest else None
+            query["$and"] = [*query.get("$and", []), {"enthalpy_per_atom": {"$ne": None, "$lte": limit}}]
         if documents:
             return candidates(self.connection, self.search_id, **query)
         frame = candidate_frame(candidate_rows(self.connection, self.search_id, COLUMNS))
