@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from pymatgen.core import Structure
 
     from fuse_flows.config import SearchConfig
     from fuse_flows.generators.base import Cell, EnergyModel
@@ -70,7 +69,7 @@ class TierEnergyModel:
 
     def energies(self, cells: Sequence[Cell]) -> NDArray[np.float64]:
         """Return energies (with a pressure: enthalpies) of unrelaxed cells, eV/atom, (len(cells),); NaN where none."""
-        results = relax_many([_structure(cell) for cell in cells], self.tier, single=True)
+        results = relax_many([cell.to_structure() for cell in cells], self.tier, single=True)
         found = [result.enthalpy_per_atom for result in results]
         return np.array([np.nan if energy is None else energy for energy in found], dtype=np.float64)
 
@@ -124,8 +123,12 @@ def check_energy_model(config: SearchConfig) -> None:
     if settings.energy_model.lower() != GN:
         check_calculator(tier_of_model(config), list(config.counts))
         return
+    from fuse_flows.generators.gn.model import GraphNetwork
+    from fuse_flows.generators.gn.storage import read_network
+
     _check_packages()
-    energy_model(config).check(list(config.counts))
+    check_network_file(settings)
+    GraphNetwork(read_network(settings.model_file)).check(list(config.counts))  # TensorFlow stays away
 
 
 def tier_of_model(config: SearchConfig) -> TierConfig:
@@ -222,9 +225,3 @@ def _check_packages() -> None:
     for module, package in _PACKAGES.items():
         if find_spec(module) is None:
             raise MissingExtraError(package, "gn")
-
-
-def _structure(cell: Cell) -> Structure:
-    from pymatgen.core import Element, Lattice, Structure
-
-    return Structure(Lattice(cell.lattice), [Element.from_Z(int(number)) for number in cell.numbers], cell.frac_coords)
