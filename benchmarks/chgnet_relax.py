@@ -6,13 +6,13 @@
     python benchmarks/chgnet_relax.py --batches 1 4 16 [--device cuda]               what batches of graphs give
 
 All ways start from the same rattled structures of three compounds of the FUSE2 paper, 8 to 24 atoms, half of them
-random and half generated (the lowest of 500 candidates per formula in the eyes of the graph network that comes with the
-package), on one thread, and relax to 0.05 eV/A in at most 500 steps. ``ours`` and ``lbfgs`` (ASE's LBFGS) use our
+random and half generated (the lowest of 500 candidates per formula in the eyes of the graph network that comes with
+the package), on one thread, and relax to 0.05 eV/A in at most 500 steps. ``ours`` and ``lbfgs`` (ASE's LBFGS) use our
 CHGNet calculator and converge the stress, too; ``stock`` is chgnet's StructOptimizer with FIRE. From a random start
-the ways may end in different minima, so energies are compared as distributions, by survivors (ends within 50 meV/atom of the lowest energy
-of the compound), and by what a relaxation to 0.01 eV/A from each end gains (``left``): how far from its minimum a way
-stops. Seconds are those of the CPU, because the machine may be shared. ``results/chgnet_relax.json`` holds every
-relaxation and is written after each structure.
+the ways may end in different minima, so energies are compared as distributions, by survivors (ends within 50 meV/atom
+of the lowest energy of the compound), and by what a relaxation to 0.01 eV/A from each end gains (``left``): how far
+from its minimum a way stops. Seconds are those of the CPU, because the machine may be shared.
+``results/chgnet_relax.json`` holds every relaxation and is written after each structure.
 """
 
 from __future__ import annotations
