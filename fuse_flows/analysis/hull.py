@@ -67,9 +67,9 @@ def best_entries(searches: Iterable[Search]) -> dict[str, tuple[ComputedEntry, d
         levels[level_of_search(search)] = search.search_id
         for doc in search.best(1):
             formula = Composition(search.formula).reduced_formula
-            if formula not in found or doc["energy_per_atom"] < found[formula][1]["energy_per_atom"]:
+            if formula not in found or doc["enthalpy_per_atom"] < found[formula][1]["enthalpy_per_atom"]:
                 structure = Structure.from_dict(doc["structure"])
-                entry = entry_of(structure, doc["energy"], search.config.tiers[-1], doc["candidate_id"])
+                entry = entry_of(structure, doc["enthalpy"], search.config.tiers[-1], doc["candidate_id"])
                 found[formula] = entry, doc
     if len(levels) > 1:
         names = "; ".join(f"{search_id}: {level}" for level, search_id in sorted(levels.items()))
@@ -109,9 +109,9 @@ def hull_rows(searches: Sequence[Search], references: ReferenceEntries) -> list[
         shares = sorted(parts.items(), key=lambda part: -part[1])
         values = {
             "formula": formula,
-            "energy_per_atom": doc["energy_per_atom"],
+            "energy_per_atom": doc["enthalpy_per_atom"],
             "e_above_hull": float(diagram.get_e_above_hull(entry) or 0.0),
-            "above_references": doc["energy_per_atom"] - references.energy_per_atom(formula),
+            "above_references": doc["enthalpy_per_atom"] - references.energy_per_atom(formula),
             "decomposition": " + ".join(f"{share:.3g} {part.reduced_formula}" for part, share in shares),
             "level": references.mark(level),
         }

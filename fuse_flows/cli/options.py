@@ -26,6 +26,9 @@ WallHours = Annotated[
     float | None, typer.Option(help="Hours since the first population was complete, after which the search ends.")
 ]
 MaxAtoms = Annotated[int | None, typer.Option(help="Largest structure, in atoms.")]
+Pressure = Annotated[
+    float | None, typer.Option(help="Pressure at which the lowest enthalpy is looked for, GPa; default: 0.")
+]
 Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
     str | None,
@@ -86,6 +89,7 @@ class SearchOptions:
     structures: Structures = None
     walkers: Walkers = None
     wall_hours: WallHours = None
+    pressure: Pressure = None
 
 
 def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -186,6 +190,7 @@ def _overrides(given: SearchOptions) -> dict[str, Any]:
     from fuse_flows.errors import ConfigError
 
     overrides: dict[str, Any] = {"max_atoms": given.max_atoms, "seed": given.seed, "label": given.label}
+    overrides["pressure"] = given.pressure
     overrides["pool"] = {} if given.structures is None else {"structures": str(given.structures)}
     if given.walkers is not None:
         overrides["walkers"] = {"number": given.walkers}

@@ -183,10 +183,10 @@ def with_energies(members: Sequence[PoolMember], config: SearchConfig) -> tuple[
     dropped = Counter[str]()
     ranked = []
     for member, result in zip(members, results, strict=True):
-        if result.energy_per_atom is None:
+        if result.enthalpy_per_atom is None:
             dropped[result.outcome] += 1
             continue
-        update: dict[str, Any] = {"energy_per_atom": round(result.energy_per_atom, DIGITS)}
+        update: dict[str, Any] = {"energy_per_atom": round(result.enthalpy_per_atom, DIGITS)}
         if relax:
             update["source"] = member.source
         after = PoolMember.from_structure(member.name, result.structure) if relax else member

@@ -245,12 +245,13 @@ def level_of_tier(tier: TierConfig) -> str:
     Returns
     -------
     str
-        Such as ``chgnet`` or ``chgnet {"model": "r2scan"}``.
+        Such as ``chgnet``, ``chgnet {"model": "r2scan"}`` or, with a pressure, ``chgnet at 10 GPa``.
     """
     no_energy = _NO_ENERGY | ({"library"} if "digest" in tier.calculator_kwargs else set())  # its content counts
     keywords = {key: value for key, value in tier.calculator_kwargs.items() if key not in no_energy}
     text = f" {json.dumps(keywords, sort_keys=True)}" if keywords else ""
-    return tier.calculator.lower() + text
+    pressure = f" at {tier.gigapascals:g} GPa" if tier.gigapascals else ""
+    return tier.calculator.lower() + text + pressure
 
 
 def entry_of(structure: Structure, energy: float, tier: TierConfig, name: str) -> ComputedEntry:
@@ -261,7 +262,7 @@ def entry_of(structure: Structure, energy: float, tier: TierConfig, name: str) -
     structure
         The structure that the energy belongs to.
     energy
-        eV for all of its atoms.
+        eV for all of its atoms; with a pressure the enthalpy.
     tier
         What relaxed it.
     name
@@ -309,8 +310,8 @@ def relax_references(
     results = relax_all_through([structure for _, structure in named], [tier])
     entries, failed = [], {}
     for (name, _), (*_, result) in zip(named, results, strict=True):
-        if result.outcome.is_success and result.energy is not None:
-            entries.append(entry_of(result.structure, result.energy, tier, name))
+        if result.outcome.is_success and result.enthalpy is not None:
+            entries.append(entry_of(result.structure, result.enthalpy, tier, name))
         else:
             failed[name] = result
     return entries, failed

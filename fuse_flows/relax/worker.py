@@ -95,6 +95,7 @@ def result_of(values: dict[str, Any], structure: Structure, relaxer: AseRelaxer)
         structure=with_geometry(structure, cell, frac_coords),
         engine=relaxer.name,
         engine_version=relaxer.version,
+        pressure=relaxer.tier.gigapascals,
         **values,
     )
 

@@ -29,6 +29,7 @@ class ResultDoc(Document):
     engine_version: str = ""
     corrections: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    pressure: float = 0.0
 
     @classmethod
     def from_result(cls, result: RelaxResult) -> Self:

@@ -131,8 +131,8 @@ class Search:
             query["space_group_number"] = space_group_number(space_group)
         if within is not None:
             lowest = self.best(1)
-            limit = lowest[0]["energy_per_atom"] + within if lowest else None
-            query["$and"] = [*query.get("$and", []), {"energy_per_atom": {"$ne": None, "$lte": limit}}]
+            limit = lowest[0]["enthalpy_per_atom"] + within if lowest else None
+            query["$and"] = [*query.get("$and", []), {"enthalpy_per_atom": {"$ne": None, "$lte": limit}}]
         if documents:
             documented = candidates(self.connection, self.search_id, **query)
             return documented if hull is None else self.above_hull(documented, hull)
@@ -142,7 +142,7 @@ class Search:
             chosen = {row["candidate_id"] for row in found}
             frame = frame[frame["candidate_id"].isin(chosen)].reset_index(drop=True)
         if hull is not None:
-            energies = frame["energy_per_atom"].astype(float)
+            energies = frame["enthalpy_per_atom"].astype(float)
             frame = frame.assign(e_above_hull=energies - self.hull_energy(hull), hull_level=self._mark(hull))
         return frame
 
@@ -170,7 +170,7 @@ class Search:
     def above_hull(self, documents: list[dict[str, Any]], hull: ReferenceEntries) -> list[dict[str, Any]]:
         """Return candidates with ``e_above_hull`` (eV/atom, None without energy) and ``hull_level`` added."""
         zero, mark = self.hull_energy(hull), self._mark(hull)
-        energies = [doc["energy_per_atom"] for doc in documents]
+        energies = [doc["enthalpy_per_atom"] for doc in documents]
         above = [None if energy is None else energy - zero for energy in energies]
         return [
             doc | {"e_above_hull": energy, "hull_level": mark} for doc, energy in zip(documents, above, strict=True)
