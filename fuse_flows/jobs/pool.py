@@ -15,6 +15,7 @@ from fuse_flows.generators.pool import PoolMember, load_members, median_volume
 from fuse_flows.generators.twins import TwinFinder
 from fuse_flows.jobs.base import own_output, place_uuid, read_output, search_job
 from fuse_flows.jobs.generation import why_nothing
+from fuse_flows.relax.clock import cpu_clock
 from fuse_flows.relax.tiers import relax_many
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.pool import GeneratedDoc, PoolDoc, RankingDoc
@@ -56,8 +57,7 @@ def rank_members(config: dict[str, Any], members: str) -> dict[str, Any]:
     if stored is not None:
         return stored
     search = SearchConfig.model_validate(config)
-    ranked, dropped = with_energies(load_members(members), search)
-    return to_mongo(RankingDoc(search_id=search.search_id, members=ranked, dropped=dict(dropped)))
+    return to_mongo(_ranking(load_members(members), search))
 
 
 @search_job
@@ -83,8 +83,7 @@ def rank_generated(config: dict[str, Any], generated: OutputReference, first: in
         return stored
     search = SearchConfig.model_validate(config)
     members = GeneratedDoc.model_validate(read_output(generated.uuid)).members[first:last]
-    ranked, dropped = with_energies(members, search)
-    return to_mongo(RankingDoc(search_id=search.search_id, members=ranked, dropped=dict(dropped)))
+    return to_mongo(_ranking(members, search))
 
 
 @search_job
@@ -184,10 +183,10 @@ def with_energies(members: Sequence[PoolMember], config: SearchConfig) -> tuple[
     dropped = Counter[str]()
     ranked = []
     for member, result in zip(members, results, strict=True):
-        if result.energy_per_atom is None:
+        if result.enthalpy_per_atom is None:
             dropped[result.outcome] += 1
             continue
-        update: dict[str, Any] = {"energy_per_atom": round(result.energy_per_atom, DIGITS)}
+        update: dict[str, Any] = {"energy_per_atom": round(result.enthalpy_per_atom, DIGITS)}
         if relax:
             update["source"] = member.source
         after = PoolMember.from_structure(member.name, result.structure) if relax else member
@@ -244,6 +243,14 @@ def stored_pool(config: SearchConfig) -> PoolReader:
         return [PoolMember.model_construct(**values) for values in output["members"]]  # was checked when stored
 
     return read
+
+
+def _ranking(members: Sequence[PoolMember], config: SearchConfig) -> RankingDoc:
+    """Rank members, and note what it cost."""
+    begun = cpu_clock()
+    ranked, dropped = with_energies(members, config)
+    spent = round(cpu_clock() - begun, 3)
+    return RankingDoc(search_id=config.search_id, members=ranked, dropped=dict(dropped), cpu_seconds=spent)
 
 
 def _without_copies(members: Sequence[PoolMember]) -> list[PoolMember]:

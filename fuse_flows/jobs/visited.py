@@ -25,6 +25,7 @@ _MEMBER_FIELDS = (
     "candidate_id",
     "cluster_id",
     "energy_per_atom",
+    "enthalpy_per_atom",
     "fingerprint",
     "structure.lattice.matrix",
     "structure.sites.abc",

@@ -17,6 +17,7 @@ class RankingDoc(Document):
     search_id: str
     members: list[PoolMember] = Field(description="Those with an energy, in the order in which they came.")
     dropped: dict[str, int] = Field(default_factory=dict, description="How many have none, by outcome.")
+    cpu_seconds: float = Field(0.0, description="CPU time of the job.")
 
 
 class GenerationSummary(Document):

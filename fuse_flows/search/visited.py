@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fuse_flows.search.energies import compared
 from fuse_flows.structures.fingerprint import (
     Cell,
     Fingerprint,
@@ -80,11 +81,11 @@ class Minimum:
     @classmethod
     def from_candidate(cls, candidate: Mapping[str, Any]) -> Minimum | None:
         """Take the document of a candidate, as plain values; None unless its relaxation succeeded."""
-        if candidate["energy_per_atom"] is None or not candidate.get("fingerprint"):
+        if (energy := compared(candidate)) is None or not candidate.get("fingerprint"):
             return None
         return cls(
             candidate_id=candidate["candidate_id"],
-            energy_per_atom=candidate["energy_per_atom"],
+            energy_per_atom=energy,
             atoms=Fingerprint.parse(candidate["fingerprint"]).atoms,
             cell=Cell.from_dict(candidate["structure"]),
         )

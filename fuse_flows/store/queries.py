@@ -12,7 +12,7 @@ from fuse_flows.config import DuplicatesConfig
 from fuse_flows.errors import DatabaseError
 from fuse_flows.relax.result import Outcome
 from fuse_flows.search.visited import Minimum, VisitedMinima
-from fuse_flows.store.setup import clusters_of_population
+from fuse_flows.store.setup import clusters_of_population, enthalpies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SEARCH_ID = "metadata.search_id"
 _PLACE = ("walker", "step", "index")
-_RANKED = ("candidate_id", "search_id", *_PLACE, "outcome", "energy_per_atom", "space_group_number", "cluster_id")
+_RANKED = ("candidate_id", "search_id", *_PLACE, "outcome", "enthalpy_per_atom", "space_group_number", "cluster_id")
 _FIRST_BATCH, _LARGEST_BATCH = 16, 512
 
 
@@ -107,7 +107,7 @@ def best_candidates(
     within: float | None = None,
     space_group: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the converged candidates of lowest energy.
+    """Return the converged candidates of lowest enthalpy, which is the energy without a pressure.
 
     Parameters
     ----------
@@ -128,16 +128,16 @@ def best_candidates(
     Returns
     -------
     list of dict
-        :class:`.CandidateDoc` documents, by energy per atom; the earlier one first where energies are equal.
+        :class:`.CandidateDoc` documents, by enthalpy per atom; the earlier one first where they are equal.
     """
     ids = _ids_of(connection, search_id_or_formula)
-    order = {"energy_per_atom": 1, "step": 1, "index": 1, "walker": 1, "search_id": 1}
+    order = {"enthalpy_per_atom": 1, "step": 1, "index": 1, "walker": 1, "search_id": 1}
     successes = [outcome.value for outcome in Outcome if outcome.is_success]
-    conditions: dict[str, Any] = {"outcome": {"$in": successes}, "energy_per_atom": {"$ne": None}}
+    conditions: dict[str, Any] = {"outcome": {"$in": successes}, "enthalpy_per_atom": {"$ne": None}}
     limit = math.inf
     if within is not None:
         lowest = best_candidates(connection, search_id_or_formula, 1)
-        limit = lowest[0]["energy_per_atom"] + within if lowest else -math.inf
+        limit = lowest[0]["enthalpy_per_atom"] + within if lowest else -math.inf
     stages: list[dict[str, Any]] = [{"$sort": order}]
     if unique:
         cluster = {"$ifNull": ["$cluster_id", "$candidate_id"]}
@@ -145,7 +145,7 @@ def best_candidates(
             {"$group": {"_id": cluster, "lowest": {"$first": "$$ROOT"}, "copies": {"$sum": 1}}},
             {"$replaceWith": {"$mergeObjects": ["$lowest", {"copies": "$copies"}]}},
             {
-                "$match": {"energy_per_atom": {"$lte": limit + DuplicatesConfig().energy_tolerance}}
+                "$match": {"enthalpy_per_atom": {"$lte": limit + DuplicatesConfig().energy_tolerance}}
             },  # copies lie so near
             {"$sort": order},
         ]
@@ -155,10 +155,10 @@ def best_candidates(
             found = _merged(_whole(connection, ids, ranked), top if space_group is None else None)
         else:
             found = ranked  # all were compared when they were judged: only those asked for need be read
-        near = [doc for doc in found if doc["energy_per_atom"] <= limit]
+        near = [doc for doc in found if doc["enthalpy_per_atom"] <= limit]
         near = [doc for doc in near if space_group in {None, doc["space_group_number"]}][:top]
         return near if found is not ranked else list(_whole(connection, ids, near))
-    conditions["energy_per_atom"]["$lte"] = limit
+    conditions["enthalpy_per_atom"]["$lte"] = limit
     if space_group is not None:
         conditions["space_group_number"] = space_group
     stages += [] if top is None else [{"$limit": top}]
@@ -290,12 +290,13 @@ def _read(
         {"$match": {_SEARCH_ID: {"$in": ids}} if jobs is None else {"_id": {"$in": jobs}}}
     ]
     if fields is not None:
-        pipeline.append({"$project": {f"output.candidates.{name}": 1 for name in fields}})
+        needed = {*fields, "energy", "energy_per_atom"}  # of older documents they are the enthalpies
+        pipeline.append({"$project": {f"output.candidates.{name}": 1 for name in sorted(needed)}})
         candidate = {"$mergeObjects": [candidate, {"job": "$_id"}]}
     pipeline += [
         {"$unwind": "$output.candidates"},
         {"$replaceWith": candidate},
-        {"$set": clusters_of_population("$", {"$literal": pairs})},
+        {"$set": clusters_of_population("$", {"$literal": pairs}) | enthalpies("$")},
         {"$match": conditions},
         *stages,
     ]
@@ -343,7 +344,7 @@ def _merged(lowest: Iterable[dict[str, Any]], top: int | None) -> list[dict[str,
     for candidate in lowest:
         minimum = Minimum.from_candidate(candidate)
         if len(merged) == top:
-            highest = list(merged.values())[-1]["energy_per_atom"]
+            highest = list(merged.values())[-1]["enthalpy_per_atom"]
             if minimum is None or minimum.energy_per_atom > highest + tolerances.energy_tolerance:
                 break
         known = None if minimum is None else visited.find(minimum)

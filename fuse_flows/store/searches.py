@@ -242,8 +242,8 @@ def _best_energy(connection: Connection, config: SearchConfig, states: list[Sear
     """Return the lowest energy: from the states of the walks, or from first populations while those are relaxed."""
     energies = [state.best.energy_per_atom for state in states if state.best is not None]
     if len(states) < config.walkers.number:
-        found = candidates(connection, config.search_id, energy_per_atom={"$ne": None}, step=0)
-        energies += [member["energy_per_atom"] for member in found]
+        found = candidates(connection, config.search_id, enthalpy_per_atom={"$ne": None}, step=0)
+        energies += [member["enthalpy_per_atom"] for member in found]
     return min(energies, default=None)
 
 
