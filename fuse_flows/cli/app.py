@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import fuse_flows
-from fuse_flows.cli import control, database, export, generate, gn, results, searches, setup, spp, status
+from fuse_flows.cli import control, database, export, generate, gn, hull, results, searches, setup, spp, status
 from fuse_flows.errors import FuseFlowsError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command("results")(results.results)
 app.command("export")(export.export)
 app.command("import")(export.import_archive)
 app.command("report")(export.report)
+app.command("hull")(hull.hull)
 app.command("init")(setup.init)
 app.command("check")(setup.check)
 app.add_typer(setup.config_app, name="config")

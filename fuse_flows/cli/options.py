@@ -26,6 +26,9 @@ WallHours = Annotated[
     float | None, typer.Option(help="Hours since the first population was complete, after which the search ends.")
 ]
 MaxAtoms = Annotated[int | None, typer.Option(help="Largest structure, in atoms.")]
+Pressure = Annotated[
+    float | None, typer.Option(help="Pressure at which the lowest enthalpy is looked for, GPa; default: 0.")
+]
 Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
     str | None,
@@ -47,6 +50,12 @@ Label = Annotated[str | None, typer.Option(help="Free text that makes this a sea
 SearchName = Annotated[str, typer.Argument(metavar="SEARCH", help="Search id, its beginning, or a formula.")]
 Within = Annotated[float | None, typer.Option(min=0, help="At most so much above the lowest energy, eV/atom.")]
 SpaceGroup = Annotated[str | None, typer.Option(help="Only this space group, by number or symbol.")]
+HullFile = Annotated[
+    Path | None, typer.Option(help="Reference entries (JSON of pymatgen): adds the energy above their convex hull.")
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Use reference entries of another level of theory than the last tier, too.")
+]
 LaunchPadFile = Annotated[
     Path | None, typer.Option("--launchpad", "-l", help="A my_launchpad.yaml; default: the embedded MongoDB.")
 ]
@@ -84,6 +93,7 @@ class SearchOptions:
     structures: Structures = None
     walkers: Walkers = None
     wall_hours: WallHours = None
+    pressure: Pressure = None
 
 
 def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -189,6 +199,7 @@ def _overrides(given: SearchOptions, *, has_file: bool) -> dict[str, Any]:
     from fuse_flows.errors import ConfigError
 
     overrides: dict[str, Any] = {"max_atoms": given.max_atoms, "seed": given.seed, "label": given.label}
+    overrides["pressure"] = given.pressure
     overrides["pool"] = {} if given.structures is None else {"structures": str(given.structures)}
     if given.walkers is not None:
         overrides["walkers"] = {"number": given.walkers}

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from fuse_flows.cli.console import console, table
-from fuse_flows.cli.options import LaunchPadFile, SearchName, SpaceGroup, Within
+from fuse_flows.cli.options import HullFile, LaunchPadFile, Mixed, SearchName, SpaceGroup, Within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +36,14 @@ def results(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The candidate documents as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The table as CSV.")] = False,
+    hull: HullFile = None,
+    mixed: Mixed = False,
     launchpad: LaunchPadFile = None,
 ) -> None:
     """Show the best structures of a search, or the candidates that failed in some way."""
     from fuse_flows.analysis.tables import best_rows, failed_rows
     from fuse_flows.errors import ConfigError
+    from fuse_flows.relax.hull import read_references
     from fuse_flows.store.connection import connect
     from fuse_flows.store.pools import pool_summary
     from fuse_flows.store.search import Search
@@ -61,8 +64,10 @@ def results(
         chosen = found.candidates(documents=True, outcome=outcome)[:number]
     else:
         choose = found.unique if unique else found.best
-        lowest = next((doc["energy_per_atom"] for doc in found.best(1)), None)
+        lowest = next((doc["enthalpy_per_atom"] for doc in found.best(1)), None)
         chosen = choose(number, within=within, space_group=space_group)
+        if hull is not None:
+            chosen = found.above_hull(chosen, read_references(hull, mixed=mixed))
     if as_json:
         typer.echo(json.dumps(chosen, indent=1))
     elif as_csv:
@@ -115,7 +120,7 @@ def _print_failed(found: list[dict[str, Any]], what: str) -> None:
         return
     rows = table("candidate", "walker", "step", "origin", "tier", "last eV/atom", "reason")
     for row in found:
-        energy = "" if row["energy_per_atom"] is None else f"{row['energy_per_atom']:.4f}"
+        energy = "" if row["enthalpy_per_atom"] is None else f"{row['enthalpy_per_atom']:.4f}"
         texts = (row["candidate_id"], str(row["walker"]), str(row["step"]), row["origin"], row["tier"], energy)
         rows.add_row(*map(escape, (*texts, row["reason"])))
     console.print(rows)
@@ -130,12 +135,16 @@ def _print_best(
         what = "has relaxed successfully yet" if lowest is None else "has this space group"
         console.print(f"no structure of {search_id} {what}")
         return
+    found = best_rows(best, lowest)
     columns = ("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")
-    rows = table(*columns, *(["copies"] if unique else []))
-    for row in best_rows(best, lowest):
+    hull = ["eV/atom above hull"] if "hull_level" in found[0] else []
+    rows = table(*columns, *(["copies"] if unique else []), *hull)
+    if found[0]["pressure"]:
+        console.print(f"enthalpies at {found[0]['pressure']:g} GPa")
+    for row in found:
         rows.add_row(
             str(row["rank"]),
-            f"{row['energy_per_atom']:.4f}",
+            f"{row['enthalpy_per_atom']:.4f}",
             f"{row['above_best_mev']:.1f}",
             str(row["formula_units"]),
             str(row["n_atoms"]),
@@ -145,8 +154,11 @@ def _print_best(
             str(row["step"]),
             row["candidate_id"],
             *([str(row["copies"])] if unique else []),
+            *([f"{row['e_above_hull']:+.4f}"] if hull else []),
         )
     console.print(rows)
+    if hull:
+        console.print(f"hull: energies of {found[0]['hull_level']}", markup=False)
 
 
 def generation_lines(summaries: list[dict[str, Any]]) -> list[str]:

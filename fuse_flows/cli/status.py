@@ -229,7 +229,9 @@ def _print_walker(state: SearchState, config: dict[str, Any], name: str) -> None
         where += f", {state.exchanges.accepted} of {state.exchanges.proposed} exchanges"
     console.print(f"  {name:<12}{where}")
     if state.best is not None:
-        console.print(f"  best        {state.best.energy_per_atom:.5f} eV/atom (candidate {state.best.candidate_id})")
+        what = f"enthalpy at {config['pressure']:g} GPa, " if config.get("pressure") else ""
+        best = f"{state.best.energy_per_atom:.5f} eV/atom ({what}candidate {state.best.candidate_id})"
+        console.print(f"  best        {best}")
     if state.policy is not None:
         console.print(f"  policy      {_learnt(state, config)}", highlight=False, soft_wrap=True)
     for move, found in state.moves.items():

@@ -10,6 +10,7 @@ from fuse_flows.generators.pool import PoolMember
 from fuse_flows.jobs.allocation import begin_structures
 from fuse_flows.jobs.base import own_output
 from fuse_flows.jobs.parts import leave_rest, must_leave_rest, part_before
+from fuse_flows.relax.clock import cpu_clock
 from fuse_flows.relax.tiers import at_once, relax_many
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.pool import RankingDoc
@@ -75,10 +76,10 @@ def with_energies(members: Sequence[PoolMember], config: SearchConfig) -> tuple[
     dropped = Counter[str]()
     ranked = []
     for member, result in zip(members, results, strict=True):
-        if result.energy_per_atom is None:
+        if result.enthalpy_per_atom is None:
             dropped[result.outcome] += 1
             continue
-        update: dict[str, Any] = {"energy_per_atom": round(result.energy_per_atom, DIGITS)}
+        update: dict[str, Any] = {"energy_per_atom": round(result.enthalpy_per_atom, DIGITS)}
         if relax:
             update["source"] = member.source
         after = PoolMember.from_structure(member.name, result.structure) if relax else member
@@ -98,6 +99,7 @@ def _ranking(config: SearchConfig, members: Sequence[PoolMember]) -> RankingDoc:
     ranked, dropped, first = begun.members, Counter(begun.dropped), begun.done or 0
     together = at_once([ranking_tier(config)]) or max(1, len(members))
     begin_structures()
+    clock = cpu_clock()
     while first < len(members):
         found, without = with_energies(members[first : first + together], config)
         ranked, first = ranked + found, min(first + together, len(members))
@@ -105,4 +107,5 @@ def _ranking(config: SearchConfig, members: Sequence[PoolMember]) -> RankingDoc:
         if must_leave_rest():
             break
     done = None if first >= len(members) else first
-    return RankingDoc(search_id=config.search_id, members=ranked, dropped=dict(dropped), done=done)
+    spent = round(begun.cpu_seconds + cpu_clock() - clock, 3)
+    return RankingDoc(search_id=config.search_id, members=ranked, dropped=dict(dropped), done=done, cpu_seconds=spent)

@@ -22,6 +22,7 @@ class RankingDoc(Document):
         description="How many of its structures were computed when the allocation came to its end; the next job goes "
         "on from there. None: all.",
     )
+    cpu_seconds: float = Field(0.0, description="CPU time so far, of all its parts.")
 
 
 class GenerationSummary(Document):

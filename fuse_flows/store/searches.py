@@ -245,7 +245,7 @@ def _best_energy(connection: Connection, config: SearchConfig, states: list[Sear
     if len(states) < config.walkers.number:
         stages: list[dict[str, Any]] = [
             {"$match": {"metadata.search_id": config.search_id, "output.kind": "population"}},
-            {"$group": {"_id": None, "lowest": {"$min": {"$min": "$output.candidates.energy_per_atom"}}}},
+            {"$group": {"_id": None, "lowest": {"$min": {"$min": "$output.candidates.enthalpy_per_atom"}}}},
         ]
         found = next(iter(connection.outputs.aggregate(stages)), {"lowest": None})
         energies += [] if found["lowest"] is None else [found["lowest"]]
