@@ -5,13 +5,14 @@
     python benchmarks/chgnet_relax.py --workers 2 --structures 8                     what more processes give
     python benchmarks/chgnet_relax.py --batches 1 4 16 [--device cuda]               what batches of graphs give
 
-All ways start from the same rattled random structures of three compounds of the FUSE2 paper, 8 to 24 atoms, on one
-thread, and relax to 0.05 eV/A in at most 500 steps. ``ours`` and ``lbfgs`` (ASE's LBFGS) use our CHGNet calculator and
-converge the stress, too; ``stock`` is chgnet's StructOptimizer with FIRE. From a random start the ways may end in
-different minima, so energies are compared as distributions, by survivors (ends within 50 meV/atom of the lowest energy
-of the compound), and by what a relaxation to 0.01 eV/A from each end gains (``left``): how far from its minimum a way
-stops. Seconds are those of the CPU, because the machine may be shared. ``results/chgnet_relax.json`` holds every
-relaxation and is written after each structure.
+All ways start from the same rattled structures of three compounds of the FUSE2 paper, 8 to 24 atoms, half of them
+random and half generated (the lowest of 500 candidates per formula in the eyes of the graph network that comes with
+the package), on one thread, and relax to 0.05 eV/A in at most 500 steps. ``ours`` and ``lbfgs`` (ASE's LBFGS) use our
+CHGNet calculator and converge the stress, too; ``stock`` is chgnet's StructOptimizer with FIRE. From a random start
+the ways may end in different minima, so energies are compared as distributions, by survivors (ends within 50 meV/atom
+of the lowest energy of the compound), and by what a relaxation to 0.01 eV/A from each end gains (``left``): how far
+from its minimum a way stops. Seconds are those of the CPU, because the machine may be shared.
+``results/chgnet_relax.json`` holds every relaxation and is written after each structure.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ limit_threads(1)  # before numpy and torch load
 import numpy as np
 import torch
 
-from fuse_flows.config import SearchConfig, TierConfig
+from fuse_flows.config import GenerationConfig, SearchConfig, TierConfig
+from fuse_flows.generators.generate import generate
+from fuse_flows.generators.gn.model import load_network
 from fuse_flows.relax.ase_tier import AseRelaxer
 from fuse_flows.relax.chgnet import ChgnetCalculator
 from fuse_flows.relax.guards import check_contacts, check_isolated
 from fuse_flows.relax.tiers import relax_through
-from fuse_flows.search.propose import propose_initial
+from fuse_flows.search.propose import propose_initial, rattled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +64,22 @@ def random_structures(formula: str, seed: int) -> Iterator[Structure]:
         structure = propose_initial(config, index).structure
         if structure is None or len(structure) < SMALLEST:
             continue
+        cell, coords = structure.lattice.matrix, structure.frac_coords
+        if check_contacts(config.tiers[0], cell, coords) is None and check_isolated(6.0, cell, coords) is None:
+            yield structure
+
+
+def generated_structures(formula: str, seed: int) -> Iterator[Structure]:
+    """Structures of the generative model, rattled as a search does it."""
+    config = SearchConfig(formula=formula, max_atoms=LARGEST, seed=seed)
+    counts, model, members = dict(config.counts), load_network(), []
+    per_unit = sum(counts.values())
+    for units in range(-(-SMALLEST // per_unit), LARGEST // per_unit + 1):
+        members += generate(counts, units, GenerationConfig(candidates=500, keep=20), model, seed).members
+    members.sort(key=lambda member: member.energy_per_atom)
+    rng = np.random.default_rng(seed)
+    for member in members:
+        structure = rattled(member.to_structure(), config.rattle, rng)
         cell, coords = structure.lattice.matrix, structure.frac_coords
         if check_contacts(config.tiers[0], cell, coords) is None and check_isolated(6.0, cell, coords) is None:
             yield structure
@@ -157,18 +176,21 @@ def compare(number: int, ways: list[str], seed: int) -> None:
     """Relax structures that are not in the results yet, in all ways."""
     record = _read()
     settings = {"seed": seed, "formulas": list(FORMULAS), "atoms": [SMALLEST, LARGEST], "chgnet": version("chgnet")}
+    settings |= {"sources": ["random", "generated"]}
     if record.get("settings") != settings:
         record |= {"settings": settings, "relaxations": []}
-    pools = {formula: random_structures(formula, seed) for formula in FORMULAS}
+    random = {formula: random_structures(formula, seed) for formula in FORMULAS}
+    generated = {formula: generated_structures(formula, seed) for formula in FORMULAS}
     calls = Calls()
     warm = next(random_structures("SrTiO3", 0))
     for optimizer in ("L-BFGS", "LBFGS"):  # models load, compilers run
         relax_through(warm, [TierConfig(optimizer=optimizer, max_steps=2)])
     for place in range(number):
         formula = FORMULAS[place % len(FORMULAS)]
-        structure = next(pools[formula])
+        source = "generated" if place // len(FORMULAS) % 2 else "random"
+        structure = next((generated if source == "generated" else random)[formula])
         if place == len(record["relaxations"]):
-            record["relaxations"].append({"formula": formula, "atoms": len(structure)})
+            record["relaxations"].append({"formula": formula, "source": source, "atoms": len(structure)})
         entry = record["relaxations"][place]
         missing = [way for way in ways if way not in entry]
         for way in missing:
@@ -176,7 +198,7 @@ def compare(number: int, ways: list[str], seed: int) -> None:
         if not missing:
             continue
         cells = "  ".join(f"{way} {entry[way]['calls']:4d} {entry[way]['energy'] or np.nan:9.4f}" for way in ways)
-        print(f"{place:3d} {formula:<9} {len(structure):3d} {cells}", flush=True)
+        print(f"{place:3d} {formula:<9} {source:<9} {len(structure):3d} {cells}", flush=True)
         complete = [entry for entry in record["relaxations"] if all(way in entry for way in ways)]
         record["summary"] = summary(complete, ways)
         _write(record)

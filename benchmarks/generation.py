@@ -13,6 +13,7 @@ that pass the filters.
 Quality: the lowest structures of each optimiser in predicted energy (all numbers of formula units that fit, the same
 candidates for each), ``top`` of them, and as many of the random assembler, relaxed with CHGNet: energy above the lowest
 of the known structures and the published ones (``--yardstick``: file with CHGNet energies), calls of CHGNet, failures.
+All are rattled before they are relaxed, as a search does it; else crystals stay on saddle points of high symmetry.
 ``--relaxer spp`` relaxes with the statistical proxy potentials instead, in milliseconds; zero is then the lowest energy
 that any way found.
 The relaxations are kept in the results after each one; those that are there are not made again (``--fresh``).
@@ -38,6 +39,7 @@ from fuse_flows.generators.base import Cell
 from fuse_flows.generators.filters import CONTACT, SLAB, VOLUME
 from fuse_flows.generators.generate import Generation, generate
 from fuse_flows.generators.pair_model import PairEnergyModel
+from fuse_flows.search.propose import rattled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +138,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
 def best_generated(
     config: SearchConfig, way: str, model: EnergyModel, args: argparse.Namespace
 ) -> tuple[list[tuple[float, Structure]], float]:
-    """Return the lowest structures over all numbers of formula units, and the CPU seconds."""
+    """Return the lowest structures over all numbers of formula units, rattled, and the CPU seconds."""
     begun, members = time.process_time(), []
     settings = GenerationConfig(candidates=args.candidates, keep=args.top, **WAYS[way])
     per_unit = sum(config.counts.values())
@@ -144,7 +146,11 @@ def best_generated(
         members += generate(dict(config.counts), units, settings, model, args.seed).members
     seconds = time.process_time() - begun
     members.sort(key=lambda member: member.energy_per_atom)
-    return [(member.energy_per_atom, member.to_structure()) for member in members[: args.top]], seconds
+    streams = [np.random.default_rng([args.seed, place]) for place in range(args.top)]
+    return [
+        (member.energy_per_atom, rattled(member.to_structure(), config.rattle, rng))
+        for member, rng in zip(members, streams, strict=False)
+    ], seconds
 
 
 def assembled(config: SearchConfig, model: EnergyModel, n: int) -> Iterator[tuple[float, Structure]]:

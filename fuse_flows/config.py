@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fuse_flows.errors import ConfigError
 
+# What a candidate takes in MongoDB: two structures of 120 to 135 bytes per atom, and 2 to 3 kB beside them.
+_MOST_BYTES, _CANDIDATE_BYTES, _ATOM_BYTES = 14e6, 4000, 300
+
 
 class MoveName(StrEnum):
     """The fourteen moves of the search, in the order of their numbers in the FUSE2 paper (Section 2.2)."""
@@ -93,6 +96,23 @@ class QueueConfig(_Section):
     )
 
 
+#: Highest pressure, and tension, that a search may ask for, GPa: well above the centre of the Earth.
+MAX_PRESSURE = 1000.0
+
+
+def _checked_pressure(value: Any, field: str) -> float:
+    """Return a pressure in GPa; refuse what is none, by the name of its field."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(field, f"{value!r} is no pressure; give a number in GPa")
+    if abs(number) > MAX_PRESSURE:
+        raise ConfigError(field, f"{number:g} GPa is out of reach; give at most {MAX_PRESSURE:g} GPa, not kbar")
+    return number
+
+
 class TierConfig(_Section):
     """One tier of relaxation: which potential, how far, and what counts as a failure."""
 
@@ -106,8 +126,13 @@ class TierConfig(_Section):
         "L-BFGS", description="L-BFGS (positions and strain, compiled; ours), or an optimiser of ASE."
     )
     relax_cell: bool = Field(True, description="Relax the cell along with the positions.")
+    pressure: float | None = Field(
+        None, description="Pressure it relaxes at, GPa, where enthalpies are compared; None: that of the search."
+    )
     fmax: float = Field(0.05, gt=0, description="Converged when no force exceeds this, eV/A.")
-    smax: float = Field(0.5, gt=0, description="Converged when no component of the stress exceeds this, GPa.")
+    smax: float = Field(
+        0.5, gt=0, description="Converged when no component of the stress is farther than this from the pressure, GPa."
+    )
     max_steps: int = Field(300, ge=1, description="Steps of the optimiser.")
     time_limit: float = Field(600.0, gt=0, description="Seconds for one structure.")
     min_distance: float = Field(0.7, gt=0, description="Shortest contact at any time of the relaxation, angstrom.")
@@ -137,6 +162,20 @@ class TierConfig(_Section):
         None, description="Relax in jobs of their own, for other workers: true, false or settings; None: vasp and gpaw."
     )
 
+    @field_validator("pressure", mode="before")
+    @classmethod
+    def _pressure_is_sane(cls, pressure: Any) -> float | None:
+        return None if pressure is None else _checked_pressure(pressure, "tiers.pressure")
+
+    def at_pressure(self, pressure: float) -> Self:
+        """Return the tier at a pressure (GPa), unless it names its own."""
+        return self.model_copy(update={"pressure": pressure}) if self.pressure is None else self
+
+    @property
+    def gigapascals(self) -> float:
+        """The pressure it relaxes at, GPa; a search has written its own into tiers that name none."""
+        return self.pressure or 0.0
+
     @property
     def queue_settings(self) -> QueueConfig:
         """The settings of its queue; the defaults where none are given."""
@@ -153,6 +192,8 @@ class TierConfig(_Section):
         for key in ("stop_above_best", "second_pass", "max_energy_above_best"):
             if values[key] == type(self).model_fields[key].default:
                 del values[key]
+        if not values["pressure"]:
+            del values["pressure"]
         return values
 
 
@@ -406,7 +447,9 @@ class StopConfig(_Section):
         description="Structures of a walker since its last new lowest energy. Walkers that meet end together, when "
         "this holds for all of them.",
     )
-    target_energy: float | None = Field(None, description="Stop at or below this energy, eV/atom.")
+    target_energy: float | None = Field(
+        None, description="Stop at or below this energy (with a pressure: enthalpy), eV/atom."
+    )
     wall_hours: float | None = Field(
         None,
         gt=0,
@@ -441,6 +484,9 @@ class SearchConfig(_Section):
         None, description="Charge of each element, e; switches the radii to the ionic table."
     )
     max_atoms: int = Field(50, ge=1, description="Largest structure anywhere in the search, in atoms.")
+    pressure: float = Field(
+        0.0, description="Pressure at which the lowest enthalpy is looked for, GPa; tiers relax at it."
+    )
     seed: int = Field(0, ge=0, description="Root of every random draw.")
     rattle: float = Field(
         0.05, ge=0, description="Standard deviation of a Gaussian displacement before each relaxation, angstrom."
@@ -486,6 +532,26 @@ class SearchConfig(_Section):
     def _number_of_walkers(cls, walkers: Any) -> Any:
         return {"number": walkers} if isinstance(walkers, int) and not isinstance(walkers, bool) else walkers
 
+    @field_validator("pressure", mode="before")
+    @classmethod
+    def _pressure_is_sane(cls, pressure: Any) -> float:
+        return 0.0 if pressure is None else _checked_pressure(pressure, "pressure")
+
+    @model_validator(mode="after")
+    def _tiers_have_the_pressure(self) -> Self:
+        """Write the pressure into all tiers that name none; what is compared in the end must be at this pressure."""
+        last = self.tiers[-1].pressure
+        if last is not None and last != self.pressure:
+            msg = f"{last:g} GPa in the last tier, whose enthalpies are compared, but {self.pressure:g} in the search"
+            raise ConfigError("tiers.pressure", f"{msg}; leave it out there, and set pressure to what is meant")
+        if not self.pressure:
+            return self
+        ranking = self.pool.rank_tier
+        if ranking is not None:
+            self.__dict__["pool"] = self.pool.model_copy(update={"rank_tier": ranking.at_pressure(self.pressure)})
+        self.__dict__["tiers"] = tuple(tier.at_pressure(self.pressure) for tier in self.tiers)
+        return self
+
     @model_validator(mode="after")
     def _one_formula_unit_fits(self) -> Self:
         n_atoms = sum(self.counts.values())
@@ -505,6 +571,19 @@ class SearchConfig(_Section):
             times = f" times {number} walkers" if number > 1 else ""
             msg = f"must be at least generator.initial_structures ({size}){times}; change either"
             raise ConfigError("stop.max_structures", msg)
+        return self
+
+    @model_validator(mode="after")
+    def _documents_fit(self) -> Self:
+        most = int(_MOST_BYTES // (_CANDIDATE_BYTES + _ATOM_BYTES * self.max_atoms))
+        for field, number in (
+            ("execution.structures_per_job", min(self.execution.structures_per_job, self.generator.initial_structures)),
+            ("proposals_per_step", self.proposals_per_step),
+        ):
+            if number > most:
+                msg = f"{number} structures of {self.max_atoms} atoms do not fit into one document of MongoDB (16 MB)"
+                what = f"use {most} at most, or a smaller max_atoms" if most else "use a smaller max_atoms"
+                raise ConfigError(field, f"{msg}; {what}")
         return self
 
     @model_validator(mode="after")
@@ -534,6 +613,8 @@ class SearchConfig(_Section):
         """
         identity = self.model_dump(mode="json", exclude={"stop", "execution", "pool", "walkers"})
         identity["tiers"] = [tier.identity() for tier in self.tiers]
+        if not self.pressure:
+            del identity["pressure"]
         if self.walkers.number > 1:
             identity["walkers"] = self.walkers.model_dump(mode="json")
         if self.move_policy != "reinforce":
@@ -636,15 +717,15 @@ def load_config(
         if not isinstance(values, dict):
             raise ConfigError("config", f"{path} must hold keys and values, not a {type(values).__name__}")
     given = {key: value for key, value in overrides.items() if value is not None}
-    return make_config(_merged(_merged(base or {}, values), given))
+    return make_config(merged_values(merged_values(base or {}, values), given))
 
 
-def _merged(values: dict[str, Any], over: dict[str, Any], *, inside: bool = False) -> dict[str, Any]:
+def merged_values(values: dict[str, Any], over: dict[str, Any], *, inside: bool = False) -> dict[str, Any]:
     """Put values over others; sections are merged, and pool.generate inside its section, but nothing else."""
     merged = dict(values)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict) and (not inside or key == "generate")
-        merged[key] = _merged(merged[key], value, inside=True) if both else value
+        merged[key] = merged_values(merged[key], value, inside=True) if both else value
     return merged
 
 

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
         120.0, ge=0, description="Seconds before the end of the allocation in which no structure is begun."
     )
     outage_minutes: float = Field(10.0, ge=0, description="How long a worker waits for a database that is away.")
+    repair_every: float = Field(
+        60.0, gt=0, description="Seconds after which a worker that has nothing to do looks for jobs that were lost."
+    )
     trusted_packages: str = Field(
         "", description="Packages beside fuse_flows and atomate2 whose jobs workers may run, separated by commas."
     )

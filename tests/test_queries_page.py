@@ -38,6 +38,36 @@ def test_newest_search(ask, search):
     assert ask("newest") == [[search.search_id]]
 
 
+@pytest.fixture(name="accepted")
+def _accepted(search):
+    """Make the lowest candidate one that used up its steps in a VASP tier, below the limit of the forces."""
+    lowest = search.best(1)[0]["candidate_id"]
+
+    def say(outcome):
+        found = search.connection.outputs.update_one(
+            {"metadata.search_id": search.search_id, "output.candidates.candidate_id": lowest},
+            {"$set": {"output.candidates.$.outcome": outcome}},
+        )
+        assert found.modified_count == 1
+
+    say("ACCEPTED")
+    yield lowest
+    say("CONVERGED")
+
+
+@pytest.mark.parametrize("name", ["1", "3"])
+def test_accepted_candidates_are_found(ask, accepted, name):
+    assert ask(name)[0][0] == accepted
+
+
+def test_accepted_candidates_count(ask, search, accepted):
+    assert search.best(1)[0]["candidate_id"] == accepted
+    test_within(ask, search)
+    test_structure(ask, search)
+    test_ancestors(ask, search)
+    test_symmetric_and_dense(ask, search)
+
+
 def test_lowest_energies(ask, search):
     assert [line[0] for line in ask("1")] == [doc["candidate_id"] for doc in search.best(5)]
 

@@ -160,13 +160,15 @@ def entry_of(doc: dict[str, Any]) -> ComputedStructureEntry:
     )
 
 
-def _facts(doc: dict[str, Any]) -> dict[str, str | int]:
+def _facts(doc: dict[str, Any]) -> dict[str, str | int | float]:
     """Return what travels with a structure.
 
     ``candidate`` is the identifier after the name of the search: extended XYZ and ASE's databases take a text that
     looks like a number for one, and 16 hexadecimal digits now and then do.
     """
-    facts: dict[str, str | int] = {"candidate": f"{doc['search_id']}/{doc['candidate_id']}"}
+    facts: dict[str, str | int | float] = {"candidate": f"{doc['search_id']}/{doc['candidate_id']}"}
+    if doc.get("pressure"):
+        facts |= {"pressure": doc["pressure"], "enthalpy_per_atom": doc["enthalpy_per_atom"]}
     names = ("walker", "step", "source", "move", "space_group_number", "copies")
     return facts | {name: doc[name] for name in names if doc.get(name) is not None}
 

@@ -48,11 +48,11 @@ def energy_figure(frame: pd.DataFrame, title: str = "") -> Figure:
         axes = figure.subplots()
     else:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    axes.set(ylabel="energy (eV/atom)")
+    axes.set(ylabel=f"{quantity(frame)} (eV/atom)")
     axes.set_title(title, parse_math=False)
     lower = axes if judged.empty else below
     lower.set(xlabel="structure")
-    if frame["energy_per_atom"].notna().any():
+    if frame["enthalpy_per_atom"].notna().any():
         _draw_energies(axes, frame)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     else:
@@ -88,14 +88,14 @@ def volume_figure(frame: pd.DataFrame, title: str = "") -> Figure:
 
     figure = Figure(figsize=(8, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    left.set(xlabel="volume (A$^3$ per formula unit)", ylabel="energy (eV/atom)")
+    left.set(xlabel="volume (A$^3$ per formula unit)", ylabel=f"{quantity(frame)} (eV/atom)")
     right.set(xlabel="density (g/cm$^3$)")
     figure.suptitle(title, parse_math=False)
-    relaxed = frame[frame["energy_per_atom"].notna()]
+    relaxed = frame[frame["enthalpy_per_atom"].notna()]
     if relaxed.empty:
         left.text(0.5, 0.5, _NOTHING, ha="center", transform=left.transAxes)
         return figure
-    relaxed = relaxed[relaxed["energy_per_atom"] <= relaxed["energy_per_atom"].min() + CEILING]
+    relaxed = relaxed[relaxed["enthalpy_per_atom"] <= relaxed["enthalpy_per_atom"].min() + CEILING]
     from matplotlib import colormaps
 
     sizes = sorted(relaxed["formula_units"].unique())
@@ -104,8 +104,8 @@ def volume_figure(frame: pd.DataFrame, title: str = "") -> Figure:
         rows = relaxed[relaxed["formula_units"] == units]
         color = [colors(place / max(len(sizes) - 1, 1))]
         dots = {"s": 18, "c": color, "alpha": 0.8, "label": f"{units:.0f}", "rasterized": len(relaxed) > _MANY}
-        left.scatter(rows["volume"] / units, rows["energy_per_atom"], **dots)
-        right.scatter(rows["density"], rows["energy_per_atom"], **dots)
+        left.scatter(rows["volume"] / units, rows["enthalpy_per_atom"], **dots)
+        right.scatter(rows["density"], rows["enthalpy_per_atom"], **dots)
     right.legend(title="formula units", fontsize="small", ncols=1 + len(sizes) // 8)
     return figure
 
@@ -131,7 +131,7 @@ def walkers_figure(frame: pd.DataFrame, title: str = "") -> Figure:
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    axes.set(ylabel="lowest energy (eV/atom)")
+    axes.set(ylabel=f"lowest {quantity(frame)} (eV/atom)")
     axes.set_title(title, parse_math=False)
     below.set(xlabel="structures of the walker", ylabel="walkers at best")
     history = history_frame(frame)
@@ -156,18 +156,35 @@ def walkers_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
+def quantity(frame: pd.DataFrame) -> str:
+    """Return what is drawn: the energy, or the enthalpy and at which pressure.
+
+    Parameters
+    ----------
+    frame
+        Rows of :func:`.candidate_frame`.
+
+    Returns
+    -------
+    str
+        In words.
+    """
+    pressures = sorted(set(frame["pressure"].dropna()) - {0.0})
+    return "enthalpy at " + ", ".join(f"{pressure:g} GPa" for pressure in pressures) if pressures else "energy"
+
+
 def _draw_energies(axes: Axes, frame: pd.DataFrame) -> None:
     """Draw candidates by their origin, and the lowest energy so far."""
-    relaxed = frame[frame["energy_per_atom"].notna()]
-    ceiling = min(relaxed["energy_per_atom"].max(), relaxed["energy_per_atom"].min() + CEILING)
-    height = relaxed["energy_per_atom"].clip(upper=ceiling)
+    relaxed = frame[frame["enthalpy_per_atom"].notna()]
+    ceiling = min(relaxed["enthalpy_per_atom"].max(), relaxed["enthalpy_per_atom"].min() + CEILING)
+    height = relaxed["enthalpy_per_atom"].clip(upper=ceiling)
     many = len(frame) > _MANY
     for mask, marker, color, label in _kinds(relaxed):
         if mask.any():
             axes.scatter(
                 relaxed["number"][mask], height[mask], marker=marker, color=color, label=label, s=22, rasterized=many
             )
-    failed = frame[frame["energy_per_atom"].isna()]
+    failed = frame[frame["enthalpy_per_atom"].isna()]
     if not failed.empty:
         axes.scatter(
             failed["number"],
@@ -181,7 +198,7 @@ def _draw_energies(axes: Axes, frame: pd.DataFrame) -> None:
     label = "lowest so far"
     for _, walk in relaxed.groupby("walker"):
         axes.plot(
-            walk["number"], walk["energy_per_atom"].cummin().clip(upper=ceiling), color="black", lw=1, label=label
+            walk["number"], walk["enthalpy_per_atom"].cummin().clip(upper=ceiling), color="black", lw=1, label=label
         )
         label = "_"  # the others need no line in the legend
     taken = relaxed["accepted"].eq(other=True)

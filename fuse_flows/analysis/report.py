@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pymatgen.core import Structure
 
+    from fuse_flows.relax.hull import ReferenceEntries
     from fuse_flows.store.search import Search
 
 ROWS = 50
@@ -38,7 +39,7 @@ _DATA = files("fuse_flows") / "data"
 _BOUNDARY = 1e-3  # atoms this near to a face of the cell, in fractions of the edge, are drawn on the opposite one, too
 
 
-def write_report(file: Path, search: Search, top: int = 8) -> Path:
+def write_report(file: Path, search: Search, top: int = 8, hull: ReferenceEntries | None = None) -> Path:
     """Write the report of a search.
 
     Parameters
@@ -49,19 +50,21 @@ def write_report(file: Path, search: Search, top: int = 8) -> Path:
         The search.
     top
         How many minima are shown in three dimensions and with their powder patterns.
+    hull
+        Reference entries; with them the table has the energy above their hull.
 
     Returns
     -------
     pathlib.Path
         The page.
     """
-    text = report_html(search, top)
+    text = report_html(search, top, hull)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8", newline="\n")
     return file
 
 
-def report_html(search: Search, top: int = 8) -> str:
+def report_html(search: Search, top: int = 8, hull: ReferenceEntries | None = None) -> str:
     """Return the report of a search as an HTML page without references to anything outside.
 
     Parameters
@@ -70,13 +73,15 @@ def report_html(search: Search, top: int = 8) -> str:
         The search.
     top
         How many minima are shown in three dimensions and with their powder patterns.
+    hull
+        Reference entries; with them the table has the energy above their hull.
 
     Returns
     -------
     str
         The page, 0.6 MB and about 50 kB for each structure shown.
     """
-    minima = search.unique()
+    minima = search.unique() if hull is None else search.above_hull(search.unique(), hull)
     rows = best_rows(minima[:ROWS])
     shown = [_shown(doc) for doc in minima[:top]]
     tiers = search.tiers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fuse_flows.search.energies import compared
 from fuse_flows.store.frames import COLUMNS, candidate_frame
 
 if TYPE_CHECKING:
@@ -20,22 +21,26 @@ def best_rows(candidates: Iterable[dict[str, Any]], lowest: float | None = None)
     candidates
         Candidate documents, best first.
     lowest
-        Energy that the others are compared with, eV/atom; None for that of the first candidate.
+        Enthalpy that the others are compared with, eV/atom; None for that of the first candidate.
 
     Returns
     -------
     list of dict
-        Rank, energies, size, space group, density, origin and number of copies.
+        Rank, energy, enthalpy, size, space group, density, origin and number of copies; ``e_above_hull`` (eV/atom) and
+        ``hull_level`` where :meth:`.Search.above_hull` has added them.
     """
     rows: list[dict[str, Any]] = []
     for rank, doc in enumerate(candidates, start=1):
-        lowest = doc["energy_per_atom"] if lowest is None else lowest
+        enthalpy = doc.get("enthalpy_per_atom", doc["energy_per_atom"])  # the latter: of before there was pressure
+        lowest = enthalpy if lowest is None else lowest
         rows.append(
             {
                 "rank": rank,
                 "candidate_id": doc["candidate_id"],
                 "energy_per_atom": doc["energy_per_atom"],
-                "above_best_mev": 1000 * (doc["energy_per_atom"] - lowest),
+                "enthalpy_per_atom": enthalpy,
+                "pressure": doc.get("pressure", 0.0),
+                "above_best_mev": 1000 * (enthalpy - lowest),
                 "formula_units": doc["formula_units"],
                 "n_atoms": doc["n_atoms"],
                 "space_group": doc["space_group"],
@@ -45,6 +50,7 @@ def best_rows(candidates: Iterable[dict[str, Any]], lowest: float | None = None)
                 "step": doc["step"],
                 "copies": doc.get("copies", 1),
             }
+            | {key: doc[key] for key in ("e_above_hull", "hull_level") if key in doc}
         )
     return rows
 
@@ -61,7 +67,8 @@ def failed_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     -------
     list of dict
         ``candidate_id``, ``walker``, ``step``, ``origin``, ``outcome``, ``reason``, ``tier`` (the calculator that gave
-        up; empty if none was asked) and ``energy_per_atom``, the last energy of that tier (eV/atom) or None.
+        up; empty if none was asked), and ``energy_per_atom`` and ``enthalpy_per_atom``, the last ones of that tier
+        (eV/atom) or None.
     """
     rows = []
     for doc in candidates:
@@ -72,6 +79,7 @@ def failed_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "origin": doc["origin"] or doc["move"] or doc["source"],
                 "tier": last["calculator"],
                 "energy_per_atom": last["energy_per_atom"],
+                "enthalpy_per_atom": compared(last),
             }
         )
     return rows

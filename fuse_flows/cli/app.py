@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import fuse_flows
-from fuse_flows.cli import control, database, export, generate, gn, results, searches, setup, spp
+from fuse_flows.cli import control, database, export, generate, gn, hull, results, searches, setup, spp, status
 from fuse_flows.errors import FuseFlowsError
 
 app = typer.Typer(
@@ -24,13 +24,17 @@ app.command("workflow")(searches.workflow)
 app.command("generate")(generate.generate)
 app.command("resume")(searches.resume)
 app.command("stop")(control.stop)
+app.command("pause")(control.pause)
+app.command("priority")(control.priority)
 app.command("repair")(control.repair)
 app.command("worker")(searches.worker)
-app.command("status")(results.status)
+app.command("status")(status.status)
+app.command("throughput")(status.throughput)
 app.command("results")(results.results)
 app.command("export")(export.export)
 app.command("import")(export.import_archive)
 app.command("report")(export.report)
+app.command("hull")(hull.hull)
 app.command("init")(setup.init)
 app.command("check")(setup.check)
 app.add_typer(setup.config_app, name="config")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fuse_flows.cli.console import console
-from fuse_flows.cli.options import LaunchPadFile
+from fuse_flows.cli.options import LaunchPadFile, SearchName
 
 
 def stop(
@@ -41,6 +41,56 @@ def stop(
         console.print(f"{search_id} stops after the structures in hand; continue with: fuse-flows resume {search_id}")
     else:
         console.print(f"{search_id} is not running")
+
+
+def pause(
+    searches: Annotated[
+        list[str] | None, typer.Argument(metavar="[SEARCH]...", help="Search ids, their beginnings, or formulas.")
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All searches that are not over.")] = False,
+    launchpad: LaunchPadFile = None,
+) -> None:
+    """Let searches rest, whoever works on them, and leave the workers to others.
+
+    Jobs that nobody has begun are paused, those in hand end after the present structure. 'fuse-flows resume SEARCH'
+    goes on here, and 'fuse-flows resume SEARCH --workers 0' wherever workers take its jobs; the structures are the
+    same as without the pause.
+    """
+    from fuse_flows.errors import ConfigError
+    from fuse_flows.store.connection import connect
+    from fuse_flows.store.queries import find_search, known_searches
+    from fuse_flows.store.requests import request_stop
+    from fuse_flows.store.searches import unfinished_jobs
+
+    if bool(searches) == every:
+        raise ConfigError("search", "name the searches to pause, or give --all")
+    connection = connect(launchpad)
+    for search_id in known_searches(connection) if every else [find_search(connection, one) for one in searches or ()]:
+        if unfinished_jobs(connection, search_id):
+            paused = request_stop(connection.launchpad, search_id)
+            console.print(f"{search_id} pauses ({paused} jobs that had not begun); continue with: fuse-flows resume")
+        elif not every:
+            console.print(f"{search_id} is over")
+
+
+def priority(
+    search: SearchName,
+    number: Annotated[int, typer.Argument(metavar="PRIORITY", help="Whole number; higher ones go first.")],
+    launchpad: LaunchPadFile = None,
+) -> None:
+    """Give the jobs of a search a priority, those of today and those that will follow.
+
+    Workers of all kinds take the ready job of highest priority. Searches without one come last.
+    """
+    from fuse_flows.store.connection import connect
+    from fuse_flows.store.priorities import set_priority
+    from fuse_flows.store.queries import find_search
+
+    connection = connect(launchpad)
+    search_id = find_search(connection, search)
+    changed = set_priority(connection.launchpad, search_id, number)
+    console.print(f"{search_id} has priority {number} ({changed} jobs on the LaunchPad)")
 
 
 def repair(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fuse_flows.cli.console import console
-from fuse_flows.cli.options import LaunchPadFile, SearchName, SpaceGroup, Within
+from fuse_flows.cli.options import HullFile, LaunchPadFile, Mixed, SearchName, SpaceGroup, Within
 
 if TYPE_CHECKING:
     from fuse_flows.store.search import Search
@@ -96,16 +96,20 @@ def report(
     ] = None,
     *,
     top: Annotated[int, typer.Option(min=0, help="Minima shown in three dimensions and as powder patterns.")] = 8,
+    hull: HullFile = None,
+    mixed: Mixed = False,
     launchpad: LaunchPadFile = None,
 ) -> None:
     """Write one page about a search: summary, structures, pictures, what was run; it needs nothing but a browser."""
     from fuse_flows.analysis.report import write_report
+    from fuse_flows.relax.hull import read_references
     from fuse_flows.store.connection import connect
     from fuse_flows.store.search import Search
 
     found = Search(search, connect(launchpad))
     target = output or Path(f"{found.search_id}.html")
-    console.print(f"wrote {write_report(target, found, top)}")
+    references = None if hull is None else read_references(hull, mixed=mixed)
+    console.print(f"wrote {write_report(target, found, top, references)}")
 
 
 def _chosen(

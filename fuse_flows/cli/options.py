@@ -26,6 +26,9 @@ WallHours = Annotated[
     float | None, typer.Option(help="Hours since the first population was complete, after which the search ends.")
 ]
 MaxAtoms = Annotated[int | None, typer.Option(help="Largest structure, in atoms.")]
+Pressure = Annotated[
+    float | None, typer.Option(help="Pressure at which the lowest enthalpy is looked for, GPa; default: 0.")
+]
 Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
     str | None,
@@ -39,10 +42,20 @@ SppLibrary = Annotated[
 Structures = Annotated[
     Path | None, typer.Option(help="Folder of CIF, POSCAR or extended XYZ files to begin with and to draw from.")
 ]
+Priority = Annotated[
+    int | None,
+    typer.Option(help="Priority of its jobs on the LaunchPad, later ones included; higher ones go first."),
+]
 Label = Annotated[str | None, typer.Option(help="Free text that makes this a search of its own.")]
 SearchName = Annotated[str, typer.Argument(metavar="SEARCH", help="Search id, its beginning, or a formula.")]
 Within = Annotated[float | None, typer.Option(min=0, help="At most so much above the lowest energy, eV/atom.")]
 SpaceGroup = Annotated[str | None, typer.Option(help="Only this space group, by number or symbol.")]
+HullFile = Annotated[
+    Path | None, typer.Option(help="Reference entries (JSON of pymatgen): adds the energy above their convex hull.")
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Use reference entries of another level of theory than the last tier, too.")
+]
 LaunchPadFile = Annotated[
     Path | None, typer.Option("--launchpad", "-l", help="A my_launchpad.yaml; default: the embedded MongoDB.")
 ]
@@ -80,6 +93,7 @@ class SearchOptions:
     structures: Structures = None
     walkers: Walkers = None
     wall_hours: WallHours = None
+    pressure: Pressure = None
 
 
 def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -122,7 +136,9 @@ def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def search_config(formula: str, options: SearchOptions | None = None, **values: Any) -> SearchConfig:
+def search_config(
+    formula: str, options: SearchOptions | None = None, *, common: dict[str, Any] | None = None, **values: Any
+) -> SearchConfig:
     """Put the options over recipe and configuration file, and check that the calculators can run.
 
     First populations that nobody asked for in particular take at most half of ``max_structures``.
@@ -133,6 +149,8 @@ def search_config(formula: str, options: SearchOptions | None = None, **values: 
         Formula of the search.
     options
         The options.
+    common
+        Keys of the configuration over those of the recipe, such as those of a batch.
     **values
         In place of ``options``: fields of :class:`SearchOptions`.
 
@@ -146,7 +164,7 @@ def search_config(formula: str, options: SearchOptions | None = None, **values: 
     ConfigError, MissingExtraError
         Naming the field and the fix.
     """
-    from fuse_flows.config import load_config
+    from fuse_flows.config import load_config, merged_values
     from fuse_flows.errors import ConfigError
     from fuse_flows.flows.checks import check_search
     from fuse_flows.flows.recipes import recipe_values
@@ -158,8 +176,9 @@ def search_config(formula: str, options: SearchOptions | None = None, **values: 
     given = SearchOptions(**values) if options is None else options
     if given.final is not None and given.recipe is None:
         raise ConfigError("final", "names the last tier of a recipe; add --recipe, or name all tiers in --tiers")
-    base = None if given.recipe is None else recipe_values(given.recipe, given.final)
-    overrides = _overrides(given)
+    base = {} if given.recipe is None else recipe_values(given.recipe, given.final)
+    base = merged_values(base, common or {})
+    overrides = _overrides(given, has_file=given.config is not None or common is not None)
     search = load_config(given.config, base=base, formula=formula, **overrides)
     generate = _generation(given)
     if generate and search.pool.generate is None:
@@ -175,12 +194,13 @@ def search_config(formula: str, options: SearchOptions | None = None, **values: 
     return search
 
 
-def _overrides(given: SearchOptions) -> dict[str, Any]:
+def _overrides(given: SearchOptions, *, has_file: bool) -> dict[str, Any]:
     """Return the options as keys of the configuration."""
     from fuse_flows.config import GeneratorConfig
     from fuse_flows.errors import ConfigError
 
     overrides: dict[str, Any] = {"max_atoms": given.max_atoms, "seed": given.seed, "label": given.label}
+    overrides["pressure"] = given.pressure
     overrides["pool"] = {} if given.structures is None else {"structures": str(given.structures)}
     if given.walkers is not None:
         overrides["walkers"] = {"number": given.walkers}
@@ -191,7 +211,7 @@ def _overrides(given: SearchOptions) -> dict[str, Any]:
         overrides["tiers"] = [{"calculator": name.strip()} for name in names]
     overrides["stop"] = stop_limits(given.max_structures, given.wall_hours)
     initial = given.initial_structures
-    if given.max_structures is not None and given.config is None and initial is None:
+    if given.max_structures is not None and not has_file and initial is None:
         share = given.max_structures // (2 * (given.walkers or 1))
         initial = min(GeneratorConfig().initial_structures, max(1, share))
     if initial is not None:

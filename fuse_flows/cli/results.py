@@ -1,4 +1,4 @@
-"""Commands that show searches and their results."""
+"""The command that shows the results of a search."""
 
 from __future__ import annotations
 
@@ -9,48 +9,14 @@ import typer
 from rich.markup import escape
 
 from fuse_flows.cli.console import console, table
-from fuse_flows.cli.options import LaunchPadFile, SearchName, SpaceGroup, Within
+from fuse_flows.cli.options import HullFile, LaunchPadFile, Mixed, SearchName, SpaceGroup, Within
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fuse_flows.search.state import SearchState
     from fuse_flows.store.connection import Connection
 
 TOP = 10
-
-
-def status(
-    search: Annotated[str | None, typer.Argument(help="Search id, its beginning, or a formula.")] = None,
-    launchpad: LaunchPadFile = None,
-) -> None:
-    """Show all searches, or one of them in detail."""
-    from fuse_flows.errors import DatabaseError
-    from fuse_flows.store.connection import connect
-    from fuse_flows.store.pools import pool_summary
-    from fuse_flows.store.queries import find_search, search_ids
-    from fuse_flows.store.searches import search_document
-
-    connection = connect(launchpad)
-    if search is not None:
-        found = search_document(connection, find_search(connection, search))
-        _print_search(found, pool_summary(connection, found.search_id))
-        return
-    rows = table("search", "status", "structures", "best (eV/atom)", "outcomes")
-    for known in search_ids(connection):
-        try:
-            document = search_document(connection, known.search_id)
-        except DatabaseError:
-            rows.add_row(known.search_id, "configuration lost", str(known.n_candidates), "", "")
-            continue
-        rows.add_row(
-            known.search_id,
-            document.status,
-            f"{document.n_structures}/{document.max_structures}",
-            "" if document.best_energy_per_atom is None else f"{document.best_energy_per_atom:.4f}",
-            _counts(document.outcomes),
-        )
-    console.print(rows)
 
 
 def results(
@@ -70,11 +36,14 @@ def results(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The candidate documents as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The table as CSV.")] = False,
+    hull: HullFile = None,
+    mixed: Mixed = False,
     launchpad: LaunchPadFile = None,
 ) -> None:
     """Show the best structures of a search, or the candidates that failed in some way."""
     from fuse_flows.analysis.tables import best_rows, failed_rows
     from fuse_flows.errors import ConfigError
+    from fuse_flows.relax.hull import read_references
     from fuse_flows.store.connection import connect
     from fuse_flows.store.pools import pool_summary
     from fuse_flows.store.search import Search
@@ -95,8 +64,10 @@ def results(
         chosen = found.candidates(documents=True, outcome=outcome)[:number]
     else:
         choose = found.unique if unique else found.best
-        lowest = next((doc["energy_per_atom"] for doc in found.best(1)), None)
+        lowest = next((doc["enthalpy_per_atom"] for doc in found.best(1)), None)
         chosen = choose(number, within=within, space_group=space_group)
+        if hull is not None:
+            chosen = found.above_hull(chosen, read_references(hull, mixed=mixed))
     if as_json:
         typer.echo(json.dumps(chosen, indent=1))
     elif as_csv:
@@ -105,7 +76,7 @@ def results(
         _print_failed(failed_rows(chosen), f"{found.search_id} with the outcome {ended}")
     else:
         _print_best(chosen, found.search_id, lowest, unique=unique)
-        _print_fallback(pool_summary(found.connection, found.search_id))
+        print_fallback(pool_summary(found.connection, found.search_id))
 
 
 def show_and_write(connection: Connection, search_id: str, folder: Path) -> None:
@@ -127,9 +98,9 @@ def show_and_write(connection: Connection, search_id: str, folder: Path) -> None
 
     search = search_document(connection, search_id)
     best = best_candidates(connection, search_id, TOP, unique=True)
-    console.print(f"{search.status}: {search.stop_reason or 'more to do'}; {_counts(search.outcomes)}")
+    console.print(f"{search.status}: {search.stop_reason or 'more to do'}; {counts_in_words(search.outcomes)}")
     _print_best(best, search_id)
-    _print_fallback(pool_summary(connection, search_id))
+    print_fallback(pool_summary(connection, search_id))
     write_results(folder, candidates(connection, search_id), best, title=search_id)
     console.print(f"wrote {len(best)} CIF files, energies.csv and energies.png into {folder}")
 
@@ -149,7 +120,7 @@ def _print_failed(found: list[dict[str, Any]], what: str) -> None:
         return
     rows = table("candidate", "walker", "step", "origin", "tier", "last eV/atom", "reason")
     for row in found:
-        energy = "" if row["energy_per_atom"] is None else f"{row['energy_per_atom']:.4f}"
+        energy = "" if row["enthalpy_per_atom"] is None else f"{row['enthalpy_per_atom']:.4f}"
         texts = (row["candidate_id"], str(row["walker"]), str(row["step"]), row["origin"], row["tier"], energy)
         rows.add_row(*map(escape, (*texts, row["reason"])))
     console.print(rows)
@@ -164,12 +135,16 @@ def _print_best(
         what = "has relaxed successfully yet" if lowest is None else "has this space group"
         console.print(f"no structure of {search_id} {what}")
         return
+    found = best_rows(best, lowest)
     columns = ("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")
-    rows = table(*columns, *(["copies"] if unique else []))
-    for row in best_rows(best, lowest):
+    hull = ["eV/atom above hull"] if "hull_level" in found[0] else []
+    rows = table(*columns, *(["copies"] if unique else []), *hull)
+    if found[0]["pressure"]:
+        console.print(f"enthalpies at {found[0]['pressure']:g} GPa")
+    for row in found:
         rows.add_row(
             str(row["rank"]),
-            f"{row['energy_per_atom']:.4f}",
+            f"{row['enthalpy_per_atom']:.4f}",
             f"{row['above_best_mev']:.1f}",
             str(row["formula_units"]),
             str(row["n_atoms"]),
@@ -179,48 +154,11 @@ def _print_best(
             str(row["step"]),
             row["candidate_id"],
             *([str(row["copies"])] if unique else []),
+            *([f"{row['e_above_hull']:+.4f}"] if hull else []),
         )
     console.print(rows)
-
-
-def _print_search(search: Any, pool: dict[str, Any] | None) -> None:
-    console.print(f"[bold]{search.search_id}[/bold]: {search.status} {search.stop_reason or ''}")
-    console.print(f"  structures  {search.n_structures} of {search.max_structures} ({_counts(search.outcomes)})")
-    console.print(f"  jobs        {_counts(search.jobs)}")
-    if pool is not None:
-        used = sum(len(state.used_pool_members) for state in search.states)
-        console.print(f"  pool        {used} of {pool['n_members']} used; files skipped: {_counts(pool['skipped'])}")
-        console.print(f"              dropped: {_counts(pool['dropped'])}")
-        for line in generation_lines(pool.get("generated", [])):
-            console.print(f"  generated   {line}")
-        _print_fallback(pool)
-    for state in search.states:
-        _print_walker(state, search.config, "walker" if len(search.states) == 1 else f"walker {state.walker}")
-
-
-def _print_walker(state: SearchState, config: dict[str, Any], name: str) -> None:
-    where = f"step {state.step}, T {state.temperature:.4f} eV/atom, {state.since_best} since best"
-    if state.exchanges.proposed:
-        where += f", {state.exchanges.accepted} of {state.exchanges.proposed} exchanges"
-    console.print(f"  {name:<12}{where}")
-    if state.best is not None:
-        console.print(f"  best        {state.best.energy_per_atom:.5f} eV/atom (candidate {state.best.candidate_id})")
-    if state.policy is not None:
-        console.print(f"  policy      {_learnt(state, config)}", highlight=False, soft_wrap=True)
-    for move, found in state.moves.items():
-        counts = f"{found.proposed} proposed, {found.accepted} accepted; failed: {_counts(found.failed)}"
-        console.print(f"  {move:<28}{counts}")
-
-
-def _learnt(state: SearchState, config: dict[str, Any]) -> str:
-    """Return what the policy says of each move that may be drawn next, by its number."""
-    from fuse_flows.config import make_config
-    from fuse_flows.search.policy import allowed_moves, probabilities
-
-    search = make_config(config)
-    names = allowed_moves(state, search)
-    chances = probabilities(state, search, names)
-    return "learnt, move " + " ".join(f"{name.number}:{p:.0%}" for name, p in zip(names, chances, strict=True))
+    if hull:
+        console.print(f"hull: energies of {found[0]['hull_level']}", markup=False)
 
 
 def generation_lines(summaries: list[dict[str, Any]]) -> list[str]:
@@ -238,16 +176,17 @@ def generation_lines(summaries: list[dict[str, Any]]) -> list[str]:
     """
     return [
         f"{summary['formula_units']} f.u.: {summary['kept']} kept of {summary['evaluated']} evaluated; "
-        + (summary["reason"] or f"rejected: {_counts(summary['rejected'])}")
+        + (summary["reason"] or f"rejected: {counts_in_words(summary['rejected'])}")
         for summary in summaries
     ]
 
 
-def _print_fallback(pool: dict[str, Any] | None) -> None:
+def print_fallback(pool: dict[str, Any] | None) -> None:
     """Say that the random assembler took the place of a generator, if it did."""
     if pool is not None and "fallback" in pool:
         console.print(f"nothing was generated, so the random assembler made the first population: {pool['fallback']}")
 
 
-def _counts(numbers: dict[str, int]) -> str:
+def counts_in_words(numbers: dict[str, int]) -> str:
+    """Return counts by name in words, such as "CONVERGED 3, FAILED 1"."""
     return ", ".join(f"{name} {number}" for name, number in sorted(numbers.items())) or "none"

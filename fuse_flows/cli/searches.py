@@ -12,6 +12,7 @@ from fuse_flows.cli.options import (
     Formula,
     LaunchPadFile,
     MaxStructures,
+    Priority,
     SearchOptions,
     WallHours,
     search_config,
@@ -37,6 +38,7 @@ def run(
     options: SearchOptions,
     out: OutFolder = None,
     workers: Workers = None,
+    priority: Priority = None,
     launchpad: LaunchPadFile = None,
 ) -> None:
     """Search the structure of FORMULA to its end and write the best structures.
@@ -49,7 +51,7 @@ def run(
     search, pool = _read_pool(search_config(formula, options))
     connection = _connect(launchpad)
     console.print(f"search [bold]{search.search_id}[/bold] ({search.tiers[-1].calculator}) in {connection.uri}")
-    console.print(f"  {submit(connection, search, pool)}")
+    console.print(f"  {submit(connection, search, pool, priority)}")
     _run_to_end(connection, search, out, workers)
 
 
@@ -58,14 +60,20 @@ def resume(
     max_structures: MaxStructures = None,
     wall_hours: WallHours = None,
     out: OutFolder = None,
-    workers: Workers = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Worker processes; default: one per core, at most 4. 0: only release its jobs for workers elsewhere.",
+        ),
+    ] = None,
     launchpad: LaunchPadFile = None,
 ) -> None:
     """Continue a search that was stopped or interrupted, mending what a crash left behind; or extend a finished one."""
     from fuse_flows.flows.local import extend
     from fuse_flows.store.queries import find_search
     from fuse_flows.store.requests import withdraw_stop
-    from fuse_flows.store.searches import search_config_of
+    from fuse_flows.store.searches import search_config_of, unfinished_jobs
 
     connection = _connect(launchpad, fresh=False)
     search_id = find_search(connection, search)
@@ -73,26 +81,49 @@ def resume(
     console.print(f"search [bold]{search_id}[/bold] in {connection.uri}")
     withdraw_stop(connection.launchpad, search_id)
     extend(connection, config)
+    if workers == 0:
+        left = unfinished_jobs(connection, search_id)
+        console.print(f"  {f'its {left} jobs wait for workers' if left else 'there is nothing more to do'}")
+        return
     _run_to_end(connection, config, out, workers)
 
 
 @with_search_options
 def workflow(
-    formula: Formula,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .yaml or .json.")],
     options: SearchOptions,
+    formula: Annotated[str | None, typer.Argument(help="Chemical formula with whole numbers, such as SrTiO3.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write, .yaml or .json; with --batch a folder.")
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option("--batch", "-b", help="YAML file of many searches: 'searches' (formulas, or keys), 'common'."),
+    ] = None,
+    priority: Priority = None,
+    launchpad: LaunchPadFile = None,
 ) -> None:
-    """Write the search of FORMULA as a FireWorks file for 'lpad add'."""
-    from fuse_flows.errors import ConfigError
-    from fuse_flows.flows.search import SearchMaker
+    """Write the search of FORMULA as a FireWorks file for 'lpad add', or add all searches of a file to the LaunchPad.
 
-    if output.suffix not in (".yaml", ".yml", ".json"):
-        raise ConfigError("output", f"{output} must end in .yaml or .json")
-    search, pool = _read_pool(search_config(formula, options))
-    try:
-        SearchMaker(search, pool).workflow().to_file(str(output))
-    except OSError as error:
-        raise ConfigError("output", f"{output} cannot be written ({error.strerror})") from error
+    With --batch every search is checked before the first is added, options override the file, and a search that is
+    there already is not added again, so the same file, or a longer one, can be given once more. With --output they are
+    written as files, one each.
+    """
+    from fuse_flows.cli.batch import add_all, read_searches, write_all, write_workflow
+    from fuse_flows.errors import ConfigError
+
+    if (formula is None) == (batch is None):
+        raise ConfigError("formula", "give either a formula, or --batch FILE")
+    if batch is not None:
+        searches = read_searches(batch, options, priority)
+        if output is not None:
+            write_all(output, searches)
+        else:
+            add_all(_connect(launchpad), searches)
+        return
+    if output is None or output.suffix not in (".yaml", ".yml", ".json"):
+        raise ConfigError("output", f"{output or 'the file'} must end in .yaml or .json")
+    search, pool = _read_pool(search_config(str(formula), options))
+    write_workflow(output, search, pool, priority)
     console.print(f"wrote {output} (search {search.search_id}); add it with: lpad -l my_launchpad.yaml add {output}")
 
 

@@ -23,6 +23,7 @@ from fuse_flows.search.judge import WALL_HOURS_REACHED, should_stop
 from fuse_flows.settings import settings
 from fuse_flows.store.connection import write_launchpad_file
 from fuse_flows.store.once import add_once
+from fuse_flows.store.priorities import priority_of_search, set_priority
 from fuse_flows.store.requests import is_stop_requested, withdraw_stop
 from fuse_flows.store.searches import unfinished_jobs
 
@@ -45,10 +46,12 @@ PRINT_FW_JSON: false
 NO_CATEGORY = "__none__"
 """FireWorks' name for jobs without a category."""
 
-__all__ = ["NO_CATEGORY", "extend", "start_workers", "submit", "work"]
+__all__ = ["NO_CATEGORY", "add", "extend", "start_workers", "submit", "work"]
 
 
-def submit(connection: Connection, config: SearchConfig, pool: FilePool | None = None) -> Submission:
+def submit(
+    connection: Connection, config: SearchConfig, pool: FilePool | None = None, priority: int | None = None
+) -> Submission:
     """Bring a search onto the LaunchPad, or go on with it where it stands; a request to stop is withdrawn.
 
     Parameters
@@ -60,6 +63,8 @@ def submit(connection: Connection, config: SearchConfig, pool: FilePool | None =
         at limits that were raised since.
     pool
         The structures of a search with a pool, from :func:`.read_pool`.
+    priority
+        Priority of its jobs; None to leave it as it is.
 
     Returns
     -------
@@ -67,8 +72,18 @@ def submit(connection: Connection, config: SearchConfig, pool: FilePool | None =
         What was done: ``submitted``, ``continued`` (jobs are waiting or running), ``extended`` or ``finished``.
     """
     withdraw_stop(connection.launchpad, config.search_id)
-    maker = SearchMaker(config, pool or FilePool())
-    if add_once(connection.launchpad, maker.workflow(), f"{config.search_id}/0/0"):
+    return add(connection, config, pool, priority)
+
+
+def add(
+    connection: Connection, config: SearchConfig, pool: FilePool | None = None, priority: int | None = None
+) -> Submission:
+    """Bring a search onto the LaunchPad; see :func:`submit`, but one that was asked to stop stays stopped."""
+    workflow = SearchMaker(config, pool or FilePool()).workflow(priority)
+    added = add_once(connection.launchpad, workflow, f"{config.search_id}/0/0")
+    if priority is not None:
+        set_priority(connection.launchpad, config.search_id, priority)
+    if added:
         return "submitted"
     if unfinished_jobs(connection, config.search_id):
         return "continued"
@@ -100,7 +115,8 @@ def extend(connection: Connection, config: SearchConfig) -> bool:
     if any(should_stop(newest[walker][0], config, now=now) == WALL_HOURS_REACHED for walker in idle):
         return False
     segments = open_segments(config, newest, idle)
-    added = [add_segment(connection.launchpad, segment) for segment in segments]
+    priority = priority_of_search(connection.launchpad, config.search_id) if segments else None
+    added = [add_segment(connection.launchpad, segment, priority) for segment in segments]
     return any(added)
 
 

@@ -91,16 +91,21 @@ class SearchMaker(Maker):
         size, batch = config.generator.initial_structures, config.execution.structures_per_job
         jobs: list[Job] = []
         populations: list[Job] = []
+        pool = stored[-1].output if stored else None
+        waits = False
         for first in range(0, size, batch):
             last = min(first + batch, size)
             members = f"structure {first + 1}" if last == first + 1 else f"structures {first + 1}-{last}"
             generates = config.pool.generate is not None  # how much will be known when it is done
             in_pool = generates or initial_place(config, first, walker) < len(self.pool.members)
-            awaited = stored[-1].output if stored and in_pool else None
+            awaited = pool if in_pool else None
+            waits = waits or awaited is not None
             batch_jobs = self._members(members, range(first, last), walker, awaited)
             jobs += batch_jobs
             populations.append(batch_jobs[-1])
-        beginning = begin_walk(values, [population.output for population in populations], walker)
+        # moves draw from the pool as well, so the walk must not begin before it is stored
+        drawn = {} if waits or pool is None else {"pool": pool}
+        beginning = begin_walk(values, [population.output for population in populations], walker, **drawn)
         beginning.name = f"begin the walk of {whose}"
         return [*jobs, describe(beginning, config, walker=walker, segment=0, place="beginning")]
 
@@ -160,8 +165,13 @@ class SearchMaker(Maker):
         job.name = f"{place} of {self.config.formula}"
         return describe(job, self.config, walker=0, segment=0, place=place)
 
-    def workflow(self) -> Workflow:
+    def workflow(self, priority: int | None = None) -> Workflow:
         """Return the Flow as a FireWorks Workflow, for ``lpad add`` or the command line.
+
+        Parameters
+        ----------
+        priority
+            Priority of its jobs, which later ones inherit; None for FireWorks' own.
 
         Returns
         -------
@@ -176,7 +186,7 @@ class SearchMaker(Maker):
             "once": f"{self.config.search_id}/0/0",
             "config": self.config.model_dump(mode="json"),
         }
-        return search_workflow(self.make(), metadata=metadata)
+        return search_workflow(self.make(), priority=priority, metadata=metadata)
 
 
 def _slices(length: int, size: int) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import DatabaseError
+from fuse_flows.flows.idle import IdleRepair
 from fuse_flows.jobs.allocation import current_ending, ending_of_process, look_at
 from fuse_flows.jobs.trust import only_our_tasks
 from fuse_flows.settings import settings
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 QUIET_SECONDS = 20.0
-"""For how long jobs may wait with nothing before them; then a crash left them, and ``repair`` is needed."""
+"""For how long jobs may wait with nothing before them; then a crash left them, and they are mended."""
 OUTAGE_POLL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,10 @@ log = logging.getLogger(__name__)
 def work(connection: Connection, search_id: str | None = None, *, category: str | None = None) -> int:
     """Run jobs in this process until nobody works on them any more, or until this process must end.
 
-    While others work on the last jobs, it waits for what they add. On SIGTERM or SIGINT, and shortly before the end of
-    the allocation of a queueing system, the structure in hand is finished first; the job stores what it has and leaves
-    the rest to others. While the database is away, it waits (``FUSE_FLOWS_OUTAGE_MINUTES``), then mends what the
+    While others work on the last jobs, it waits for what they add, and now and then looks whether they are still alive:
+    lost jobs are made ready to run again. On SIGTERM or SIGINT, and shortly before the end of the allocation of a
+    queueing system, the structure in hand is finished first; the job stores what it has and leaves the rest to others.
+    While the database is away, it waits (``FUSE_FLOWS_OUTAGE_MINUTES``), then mends what the
     interruption left behind.
 
     Parameters
@@ -63,20 +65,28 @@ def work(connection: Connection, search_id: str | None = None, *, category: str 
     import fuse_flows.flows.search  # noqa: F401
 
     launchpad, worker = connection.launchpad, fworker(search_id, category)
-    launched, busy = 0, time.monotonic()
+    launched, busy, idle = 0, time.monotonic(), IdleRepair(launchpad, search_id, worker.name)
     with look_at(current_ending() or replace(ending_of_process())) as ending:
         while not ending.is_near():
             try:
                 if launchpad.run_exists(worker):
                     launched += bool(launch_rocket(launchpad, worker, strm_lvl="WARNING"))
                     busy = time.monotonic()
+                    idle.is_busy()
                 elif active_jobs(connection, search_id):
-                    time.sleep(POLL_SECONDS)
+                    if not idle.look():
+                        time.sleep(POLL_SECONDS)
                     busy = time.monotonic()
-                elif is_between_jobs(connection, search_id) and time.monotonic() - busy < QUIET_SECONDS:
-                    time.sleep(POLL_SECONDS)
-                else:
+                elif not is_between_jobs(connection, search_id):
                     break
+                elif time.monotonic() - busy < QUIET_SECONDS:
+                    time.sleep(POLL_SECONDS)
+                elif (mended := idle.mend()) is False:
+                    break
+                elif mended:
+                    busy = time.monotonic()
+                else:
+                    time.sleep(POLL_SECONDS)
             except ConnectionFailure as error:
                 log.warning("the database is away: %s", " ".join(str(error).split())[:200])
                 _wait_for(connection, ending)

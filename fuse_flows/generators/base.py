@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from pymatgen.core import Structure
 
 
 class Cell(NamedTuple):
@@ -27,6 +28,13 @@ class Cell(NamedTuple):
     lattice: NDArray[np.float64]
     numbers: NDArray[np.int64]
     frac_coords: NDArray[np.float64]
+
+    def to_structure(self) -> Structure:
+        """Return it as a pymatgen structure."""
+        from pymatgen.core import Element, Lattice, Structure
+
+        species = [Element.from_Z(int(number)) for number in self.numbers]
+        return Structure(Lattice(self.lattice), species, self.frac_coords)
 
 
 @runtime_checkable

@@ -20,12 +20,12 @@ from fuse_flows.generators.pool import PoolMember
 from fuse_flows.generators.space.decode import NoCombinationError, SearchSpace
 from fuse_flows.generators.space.packing import packing_distances
 from fuse_flows.generators.variety import first_of_copies
+from fuse_flows.generators.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
-    from pymatgen.core import Structure
 
     from fuse_flows.config import GenerationConfig
     from fuse_flows.generators.base import Cell, EnergyModel
@@ -41,6 +41,8 @@ _TIGHT = 0.8
 """Candidates whose atoms were pushed apart may have contacts down to this times the distance that was aimed at."""
 _LEAST_ASK, _ASK = 50, 500
 """Candidates that are decoded and filtered at once."""
+_MOST_NUMBERS = 1_000_000
+"""Numbers in a state: about 13 MB, where one document of MongoDB takes 16."""
 _FRUITLESS = 50_000
 """Candidates in a row that may be refused before generation ends with what it has."""
 
@@ -65,6 +67,8 @@ class Generated:
         Space group that each member was made in; its symmetry may be higher.
     reason
         Why there are fewer candidates than wanted, or none; None if there are enough.
+    rest
+        State of a generation whose rest was left to another call; then there are no members yet. None: it is done.
     """
 
     members: list[PoolMember]
@@ -74,6 +78,7 @@ class Generated:
     seconds: dict[str, float]
     space_groups: list[int]
     reason: str | None = None
+    rest: dict[str, Any] | None = None
 
 
 @dataclass
@@ -128,7 +133,7 @@ class Generation:
         if self._packing is not None:
             self._limits = np.maximum(self._limits, _TIGHT * self._packing)
         self._clock = _Clock()
-        self._queue = _empty(self.space.dimensions)
+        self._queue = Waiting.of(self.space)
         self._best_vectors = np.empty((0, self.space.dimensions))
         self._best_energies = np.empty(0)
         self._best_numbers = np.empty(0, dtype=np.int64)
@@ -147,11 +152,9 @@ class Generation:
         """Evaluate one batch."""
         want = min(self.settings.batch_size, self.settings.candidates - self.evaluated)
         self._fill(want)
-        asked, self._queue = _split(self._queue, want)
-        if not asked.tickets.size:
+        (asked, crystals), self._queue = self._queue.pick(slice(want)), self._queue.pick(slice(want, None))
+        if not len(crystals):
             return
-        with self._clock.phase("decode"):
-            crystals = self.space.decode(asked.vectors)
         with self._clock.phase("model"):
             energies = np.asarray(self.model.energies(crystals.cells()), dtype=np.float64)
         known = np.isfinite(energies)
@@ -163,9 +166,9 @@ class Generation:
 
     def _fill(self, want: int) -> None:
         """Ask for candidates until enough of them pass the filters."""
-        while self._queue.tickets.size < want and not self.exhausted:
+        while len(self._queue) < want and not self.exhausted:
             with self._clock.phase("ask"):
-                asked = self.optimiser.ask(self._portion(want - self._queue.tickets.size))
+                asked = self.optimiser.ask(self._portion(want - len(self._queue)))
             if not asked.tickets.size:
                 return
             if self._packing is not None:
@@ -180,11 +183,11 @@ class Generation:
             refused = Asked(asked.tickets[~fine], asked.vectors[~fine])
             with self._clock.phase("tell"):
                 self.optimiser.tell(refused, np.full(refused.tickets.size, np.inf))
-            self._queue = _joined(self._queue, Asked(asked.tickets[fine], asked.vectors[fine]))
+            self._queue = self._queue.joined(Waiting(asked, crystals).pick(fine))
 
     def _portion(self, lacking: int) -> int:
         """Return how many candidates to ask for so that about as many as are lacking pass."""
-        passed = self.evaluated + self._queue.tickets.size
+        passed = self.evaluated + len(self._queue)
         return int(np.clip(lacking * (self.attempted + 100) / (passed + 50), _LEAST_ASK, _ASK))
 
     def _passing(self, crystals: Crystals) -> NDArray[np.bool_]:
@@ -220,7 +223,7 @@ class Generation:
 
     def _member(self, k: int, cell: Cell) -> PoolMember:
         """Return the k-th best candidate for the pool."""
-        member = PoolMember.from_structure(f"Z{self.formula_units}-{self._best_numbers[k]:05d}", _structure(cell))
+        member = PoolMember.from_structure(f"Z{self.formula_units}-{self._best_numbers[k]:05d}", cell.to_structure())
         return member.model_copy(update={"energy_per_atom": round(float(self._best_energies[k]), 6)})
 
     def _reason(self) -> str | None:
@@ -232,6 +235,17 @@ class Generation:
             f"(most often: {most}); allow shorter contacts, other space groups or fewer formula units"
         )
 
+    @property
+    def remembered(self) -> int:
+        """About how many numbers :meth:`state` holds, apart from those of the optimiser."""
+        return self._best_vectors.size + self._queue.asked.vectors.size
+
+    def so_far(self) -> Generated:
+        """Return how far it has come, for :meth:`restore`, without selecting structures."""
+        seconds = {phase: round(spent, 3) for phase, spent in self._clock.seconds.items()}
+        rejected = {reason: n for reason, n in sorted(self.rejected.items()) if n}
+        return Generated([], self.evaluated, self.attempted, rejected, seconds, [], "not done yet", self.state())
+
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`restore` needs, as JSON knows it."""
         return {
@@ -241,7 +255,7 @@ class Generation:
             "fruitless": self._fruitless,
             "rejected": dict(self.rejected),
             "seconds": self._clock.seconds,
-            "queue": {"tickets": self._queue.tickets.tolist(), "vectors": self._queue.vectors.tolist()},
+            "queue": self._queue.state(),
             "best": {
                 "vectors": self._best_vectors.tolist(),
                 "energies": self._best_energies.tolist(),
@@ -257,9 +271,8 @@ class Generation:
         self._fruitless = int(state["fruitless"])
         self.rejected = Counter(state["rejected"])
         self._clock = _Clock(dict(state["seconds"]))
-        queue, best = state["queue"], state["best"]
-        vectors = np.array(queue["vectors"], dtype=np.float64).reshape(shape)
-        self._queue = Asked(np.array(queue["tickets"], dtype=np.int64), vectors)
+        best = state["best"]
+        self._queue = Waiting.of(self.space, **state["queue"])
         self._best_vectors = np.array(best["vectors"], dtype=np.float64).reshape(shape)
         self._best_energies = np.array(best["energies"], dtype=np.float64)
         self._best_numbers = np.array(best["numbers"], dtype=np.int64)
@@ -272,6 +285,9 @@ def generate(  # noqa: PLR0917 - the shape that the jobs call
     model: EnergyModel,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    begun: dict[str, Any] | None = None,
+    leaves_rest: Callable[[], bool] = lambda: False,
 ) -> Generated:
     """Generate structures of one composition and one size.
 
@@ -289,11 +305,17 @@ def generate(  # noqa: PLR0917 - the shape that the jobs call
         The same seed, settings and model give the same structures.
     progress
         Called after each batch with the numbers of candidates evaluated and wanted.
+    begun
+        ``rest`` of an earlier call with the same arguments, to go on from there.
+    leaves_rest
+        Asked after each batch whether the rest is to be left to another call. A state too large for one document of
+        MongoDB is not left.
 
     Returns
     -------
     Generated
-        The structures; none, with a ``reason``, if no Wyckoff combination fits or if all candidates were refused.
+        The structures; none, with a ``reason``, if no Wyckoff combination fits or if all candidates were refused; none,
+        with ``rest``, if it is not done.
 
     Raises
     ------
@@ -305,26 +327,12 @@ def generate(  # noqa: PLR0917 - the shape that the jobs call
         generation = Generation(counts, formula_units, settings, model, seed)
     except NoCombinationError as error:
         return Generated([], 0, 0, {}, {}, [], error.message)
+    if begun is not None:
+        generation.restore(begun)
     while not generation.finished:
         generation.step()
         if progress is not None:
             progress(generation.evaluated, settings.candidates)
+        if leaves_rest() and not generation.finished and generation.remembered <= _MOST_NUMBERS:
+            return generation.so_far()
     return generation.result()
-
-
-def _structure(cell: Cell) -> Structure:
-    from pymatgen.core import Element, Lattice, Structure
-
-    return Structure(Lattice(cell.lattice), [Element.from_Z(int(number)) for number in cell.numbers], cell.frac_coords)
-
-
-def _empty(dimensions: int) -> Asked:
-    return Asked(np.empty(0, dtype=np.int64), np.empty((0, dimensions)))
-
-
-def _joined(one: Asked, two: Asked) -> Asked:
-    return Asked(np.concatenate([one.tickets, two.tickets]), np.concatenate([one.vectors, two.vectors]))
-
-
-def _split(asked: Asked, n: int) -> tuple[Asked, Asked]:
-    return Asked(asked.tickets[:n], asked.vectors[:n]), Asked(asked.tickets[n:], asked.vectors[n:])

@@ -27,11 +27,18 @@ class PairEnergyModel:
         that hold them (it may raise ConfigError); None for the statistical proxy potentials of the package.
     name
         Name of the model.
+    pressure
+        GPa; with one, enthalpies are returned.
     """
 
     def __init__(
-        self, tables: PairTables | Callable[[tuple[str, ...]], PairTables] | None = None, name: str = "spp"
+        self,
+        tables: PairTables | Callable[[tuple[str, ...]], PairTables] | None = None,
+        name: str = "spp",
+        *,
+        pressure: float = 0.0,
     ) -> None:
+        self.pressure = pressure
         self.name = name
         self.version = fuse_flows.__version__
         self._source = spp_tables if tables is None else tables
@@ -79,7 +86,12 @@ class PairEnergyModel:
         lattices = np.array([cell.lattice for cell in cells], dtype=np.float64)
         coords = np.array([cell.frac_coords for cell in cells], dtype=np.float64)
         sums = pair_energies(lattices, coords, kinds, tables.cutoff, *tables.arrays())
-        return np.asarray((sums + tables.self_energies[kinds].sum()) / kinds.size)
+        totals = sums + tables.self_energies[kinds].sum()
+        if self.pressure:
+            from ase.units import GPa
+
+            totals = totals + self.pressure * GPa * np.abs(np.linalg.det(lattices))
+        return np.asarray(totals / kinds.size)
 
     def _tables(self, symbols: tuple[str, ...]) -> PairTables:
         if not callable(self._source):

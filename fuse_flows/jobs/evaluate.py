@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fuse_flows.relax.tiers import relax_all_through
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.candidate import CandidateDoc
+from fuse_flows.search.energies import compared
 from fuse_flows.search.judge import Evaluation
 from fuse_flows.structures.fingerprint import Cell, fingerprint
 
@@ -73,10 +74,10 @@ def candidate_of(proposal: Proposal, results: list[RelaxResult], config: SearchC
         formula=config.formula,
         atoms_per_unit=sum(config.counts.values()),
     )
-    if document.energy_per_atom is not None and results:
+    if document.enthalpy_per_atom is not None and results:
         tolerances = config.duplicates.energy_tolerance, config.duplicates.volume_tolerance
         cell = Cell.from_structure(results[-1].structure)
-        key = fingerprint(cell, document.energy_per_atom, *tolerances, document.space_group_number or 0)
+        key = fingerprint(cell, document.enthalpy_per_atom, *tolerances, document.space_group_number or 0)
         document.fingerprint = str(key)
     return to_mongo(document)
 
@@ -99,11 +100,11 @@ def evaluation_of(candidate: dict[str, Any]) -> Evaluation:
         step=candidate["step"],
         index=candidate["index"],
         outcome=candidate["outcome"],
-        energy_per_atom=candidate["energy_per_atom"],
+        energy_per_atom=compared(candidate),
         n_atoms=candidate["n_atoms"] or 0,
         structure=candidate["structure"],
         pool_member=candidate.get("pool_member"),
         cluster_id=candidate["cluster_id"],
         volume_per_atom=candidate["volume"] / candidate["n_atoms"] if candidate.get("volume") else None,
-        tier_energies=[tier.get("energy_per_atom") for tier in candidate.get("tiers", ())],
+        tier_energies=[compared(tier) for tier in candidate.get("tiers", ())],
     )

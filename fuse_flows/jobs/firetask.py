@@ -17,10 +17,12 @@ from jobflow.managers.fireworks import JobFiretask, flow_to_workflow, job_to_fir
 from fuse_flows.jobs.allocation import current_ending, ending_of_process, look_at
 from fuse_flows.jobs.continuation import Segment, collect_segments
 from fuse_flows.jobs.fizzled import know_launchpad
-from fuse_flows.jobs.interruption import listen_to_requests
+from fuse_flows.jobs.interruption import ends_a_walk, listen_to_requests
 from fuse_flows.jobs.trust import check_function
 from fuse_flows.store.connection import Connection, configured_jobstore, jobstore_from_launchpad
 from fuse_flows.store.once import add_once
+from fuse_flows.store.priorities import priority_of
+from fuse_flows.store.requests import is_stop_requested, paused_firework
 from fuse_flows.store.setup import ensure_indexes
 
 if TYPE_CHECKING:
@@ -56,16 +58,19 @@ class SearchFiretask(JobFiretask):
         return action
 
     def _run_or_put_back(self, fw_spec: dict[str, Any]) -> FWAction:
-        ending = current_ending()
+        ending, priority = current_ending(), priority_of(self.launchpad, fw_spec)
         if ending is not None and ending.is_near():
-            return FWAction(detours=[_rewrap(Workflow([job_to_firework(self["job"])]))])
+            return FWAction(detours=[_rewrap(Workflow([job_to_firework(self["job"])]), priority)])
+        search_id = fw_spec.get("search_id", "")
+        if not ends_a_walk(self["job"].function) and is_stop_requested(self.launchpad, search_id):
+            return FWAction(detours=[_rewrap(Workflow([paused_firework(job_to_firework(self["job"]))]), priority)])
         serialised_store = self.get("store")
         if serialised_store is None:
             self["store"] = _prepared_jobstore(self.launchpad)
         try:
             with (
                 collect_segments() as requests,
-                listen_to_requests(self.launchpad, fw_spec.get("search_id", "")),
+                listen_to_requests(self.launchpad, search_id),
                 know_launchpad(self.launchpad),
             ):
                 action = super().run_task(fw_spec)
@@ -73,13 +78,13 @@ class SearchFiretask(JobFiretask):
             self["store"] = serialised_store
         for find_segments in requests:
             for segment in find_segments():
-                add_segment(self.launchpad, segment)
+                add_segment(self.launchpad, segment, priority)
         for workflow in [*action.detours, *action.additions]:
-            _rewrap(workflow)
+            _rewrap(workflow, priority)
         return action
 
 
-def add_segment(launchpad: LaunchPad, segment: Segment) -> bool:
+def add_segment(launchpad: LaunchPad, segment: Segment, priority: int | None = None) -> bool:
     """Add a segment to the LaunchPad unless it is there already.
 
     Parameters
@@ -88,22 +93,27 @@ def add_segment(launchpad: LaunchPad, segment: Segment) -> bool:
         The LaunchPad.
     segment
         The segment.
+    priority
+        Priority of its jobs; None for FireWorks' own.
 
     Returns
     -------
     bool
         Whether it was added.
     """
-    return add_once(launchpad, search_workflow(segment.job, metadata=segment.metadata), segment.key)
+    workflow = search_workflow(segment.job, metadata=segment.metadata, priority=priority)
+    return add_once(launchpad, workflow, segment.key)
 
 
-def search_workflow(flow: Flow | Job, **kwargs: Any) -> Workflow:
+def search_workflow(flow: Flow | Job, *, priority: int | None = None, **kwargs: Any) -> Workflow:
     """Convert a Flow of search jobs to a Workflow whose jobs run in :class:`SearchFiretask`.
 
     Parameters
     ----------
     flow
         Flow or Job.
+    priority
+        Priority of its jobs; None for FireWorks' own.
     **kwargs
         Keywords of :class:`fireworks.Workflow`, such as ``metadata``.
 
@@ -112,7 +122,7 @@ def search_workflow(flow: Flow | Job, **kwargs: Any) -> Workflow:
     Workflow
         Ready for ``lpad add`` or :func:`.add_once`.
     """
-    return _rewrap(flow_to_workflow(flow, **kwargs))
+    return _rewrap(flow_to_workflow(flow, **kwargs), priority)
 
 
 def _fetch_no_more(launchpad: LaunchPad) -> None:
@@ -133,9 +143,11 @@ def _prepared_jobstore(launchpad: LaunchPad) -> JobStore:
     return jobstore
 
 
-def _rewrap(workflow: Workflow) -> Workflow:
-    """Put every job of a Workflow into our own Firetask."""
+def _rewrap(workflow: Workflow, priority: int | None = None) -> Workflow:
+    """Put every job of a Workflow into our own Firetask, and give it a priority."""
     for firework in workflow.fws:
+        if priority is not None:
+            firework.spec["_priority"] = priority
         firework.tasks = [
             SearchFiretask(job=task["job"], store=None) if isinstance(task, JobFiretask) else task
             for task in firework.tasks

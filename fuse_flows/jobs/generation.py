@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from fuse_flows.config import SearchConfig
 from fuse_flows.generators.planning import Share, generation_settings, units_to_generate
+from fuse_flows.jobs.allocation import begin_structures
 from fuse_flows.jobs.base import describe, own_output, search_job
+from fuse_flows.jobs.parts import leave_rest, must_leave_rest, part_before
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.pool import GeneratedDoc, GenerationSummary
 from fuse_flows.search.streams import generation_seed
@@ -14,17 +16,18 @@ from fuse_flows.search.streams import generation_seed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jobflow import Job
+    from jobflow import Job, Response
 
     Progress = Callable[[int, int], None]
 
 
 @search_job
-def generate_structures(config: dict[str, Any], formula_units: int) -> dict[str, Any]:
+def generate_structures(config: dict[str, Any], formula_units: int) -> dict[str, Any] | Response:
     """Generate structures with one number of formula units.
 
     If nothing comes of it (no combination of Wyckoff sites fits, all candidates are refused), that is recorded and the
-    search goes on without them.
+    search goes on without them. When the allocation of the process comes to its end, or the search is asked to stop,
+    the job stores how far it has come and is replaced by itself; only a plug-in is always run to its end.
 
     Parameters
     ----------
@@ -39,13 +42,23 @@ def generate_structures(config: dict[str, Any], formula_units: int) -> dict[str,
         A :class:`.GeneratedDoc`.
     """
     stored = own_output()
-    if stored is not None:
-        return stored
-    search = SearchConfig.model_validate(config)
-    return to_mongo(generated_document(search, formula_units))
+    if stored is None:
+        before = part_before()
+        begun = None if before is None else before["begun"]
+        begin_structures()
+        search = SearchConfig.model_validate(config)
+        stored = to_mongo(generated_document(search, formula_units, begun=begun, leaves_rest=must_leave_rest))
+    return stored if stored.get("begun") is None else leave_rest(stored, generate_structures(config, formula_units))
 
 
-def generated_document(config: SearchConfig, formula_units: int, progress: Progress | None = None) -> GeneratedDoc:
+def generated_document(
+    config: SearchConfig,
+    formula_units: int,
+    progress: Progress | None = None,
+    *,
+    begun: dict[str, Any] | None = None,
+    leaves_rest: Callable[[], bool] = lambda: False,
+) -> GeneratedDoc:
     """Generate structures as a search asks for them.
 
     Parameters
@@ -56,11 +69,15 @@ def generated_document(config: SearchConfig, formula_units: int, progress: Progr
         The number of formula units.
     progress
         Told how many candidates are done, and of how many; None for nobody.
+    begun
+        Field of that name of a document that was returned before, to go on from there.
+    leaves_rest
+        Asked after each batch whether the rest is to be left to another call.
 
     Returns
     -------
     GeneratedDoc
-        The structures that are kept, and what became of the others.
+        The structures that are kept, and what became of the others; or how far it has come.
 
     Raises
     ------
@@ -69,11 +86,20 @@ def generated_document(config: SearchConfig, formula_units: int, progress: Progr
     """
     settings = generation_settings(config)
     seed = generation_seed(config.seed, formula_units)
-    generator, model = str(settings.optimiser), ""
+    generator, model, rest = str(settings.optimiser), "", None
     if settings.plugin is not None:
         share, generator = _share_of_plugin(settings.plugin, config, formula_units, seed)
     else:
-        share, model = _own_share(config, formula_units, seed, progress)
+        from fuse_flows.generators.generate import generate
+        from fuse_flows.relax.energy_model import energy_model
+
+        energies = energy_model(config)
+        model = f"{energies.name} {energies.version}".strip()
+        made = generate(
+            config.counts, formula_units, settings, energies, seed, progress, begun=begun, leaves_rest=leaves_rest
+        )
+        share = Share(made.members, made.evaluated, made.rejected, made.seconds, made.reason or "")
+        rest = made.rest
     reason = share.reason
     if not share.members and not reason:
         counts = ", ".join(f"{name} {number}" for name, number in sorted(share.rejected.items()))
@@ -89,7 +115,7 @@ def generated_document(config: SearchConfig, formula_units: int, progress: Progr
         reason=reason,
     )
     members = [member.model_copy(update={"source": "generated"}) for member in share.members]
-    return GeneratedDoc(search_id=config.search_id, summary=summary, members=members)
+    return GeneratedDoc(search_id=config.search_id, summary=summary, members=members, begun=rest)
 
 
 def generation_jobs(config: SearchConfig) -> dict[int, Job]:
@@ -143,15 +169,3 @@ def _share_of_plugin(name: str, config: SearchConfig, formula_units: int, seed: 
     from fuse_flows.generators.plugins import plugin_version, share_of_plugin
 
     return share_of_plugin(name, config, formula_units, seed), f"{name} ({plugin_version(name)})"
-
-
-def _own_share(config: SearchConfig, formula_units: int, seed: int, progress: Progress | None) -> tuple[Share, str]:
-    """Generate with an optimiser and an energy model; returns also name and version of the model."""
-    from fuse_flows.generators.generate import generate
-    from fuse_flows.relax.energy_model import energy_model
-
-    model = energy_model(config)
-    settings = generation_settings(config)
-    made = generate(config.counts, formula_units, settings, model, seed, progress)
-    share = Share(made.members, made.evaluated, made.rejected, made.seconds, made.reason or "")
-    return share, f"{model.name} {model.version}".strip()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobflow import CURRENT_JOB
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig
     from fuse_flows.search.state import SearchState
 
+_LAST_OF_A_WALK = frozenset({"begin_walk", "take_steps", "judge_proposals"})
 
 _stop_requested: ContextVar[Callable[[], bool] | None] = ContextVar("fuse_flows_stop_requested", default=None)
 
@@ -39,6 +40,23 @@ def listen_to_requests(launchpad: LaunchPad, search_id: str) -> Iterator[None]:
         yield
     finally:
         _stop_requested.reset(token)
+
+
+def ends_a_walk(function: Any) -> bool:
+    """Tell whether a job, asked to stop, ends its walk by itself and records why; others are put back for later.
+
+    Parameters
+    ----------
+    function
+        The function of the job.
+    """
+    return getattr(function, "__name__", "") in _LAST_OF_A_WALK
+
+
+def is_asked_to_stop() -> bool:
+    """Tell whether a user asked the search of the present job to stop; one read by ``_id``."""
+    asked = _stop_requested.get()
+    return asked is not None and asked()
 
 
 def interrupted(state: SearchState, config: SearchConfig) -> SearchState:
@@ -58,8 +76,7 @@ def interrupted(state: SearchState, config: SearchConfig) -> SearchState:
         decides as it did before.
     """
     reason = state.stop_reason or should_stop(state, config, now=datetime.now(UTC))
-    asked = _stop_requested.get()
-    if reason is None and asked is not None and asked():
+    if reason is None and is_asked_to_stop():
         reason = STOP_REQUESTED
     if reason is None and _another_reached_target(config):
         reason = f"{TARGET_REACHED} by another walker"

@@ -15,7 +15,8 @@ from fuse_flows.generators.pool import PoolMember, load_members, median_volume
 from fuse_flows.generators.twins import TwinFinder
 from fuse_flows.jobs.base import own_output, place_uuid, read_output, search_job
 from fuse_flows.jobs.generation import why_nothing
-from fuse_flows.relax.tiers import relax_many
+from fuse_flows.jobs.parts import done
+from fuse_flows.jobs.ranking import rank_in_parts
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.pool import GeneratedDoc, PoolDoc, RankingDoc
 from fuse_flows.search.pool import PoolReader, no_pool
@@ -23,22 +24,18 @@ from fuse_flows.search.pool import PoolReader, no_pool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobflow import OutputReference
-
-    from fuse_flows.config import TierConfig
+    from jobflow import OutputReference, Response
 
 PLACE = "pool"
 COPY = SkipReason.DUPLICATE.value
 """Why a generated structure, or a file, is dropped: it is a copy of a lower one."""
-DIGITS = 6
-"""Digits of the energies by which members are ranked: copies in other cells shall be equal."""
 BEYOND = "beyond the largest pool"
 """Why a structure is dropped: one document of the database can hold no more."""
 
 
 @search_job
-def rank_members(config: dict[str, Any], members: str) -> dict[str, Any]:
-    """Compute the energies by which a part of the pool is ranked.
+def rank_members(config: dict[str, Any], members: str) -> dict[str, Any] | Response:
+    """Compute the energies by which a part of the pool is ranked; see :func:`.rank_in_parts`.
 
     Parameters
     ----------
@@ -52,24 +49,21 @@ def rank_members(config: dict[str, Any], members: str) -> dict[str, Any]:
     dict
         A :class:`.RankingDoc`.
     """
-    stored = own_output()
-    if stored is not None:
-        return stored
-    search = SearchConfig.model_validate(config)
-    ranked, dropped = with_energies(load_members(members), search)
-    return to_mongo(RankingDoc(search_id=search.search_id, members=ranked, dropped=dict(dropped)))
+    return rank_in_parts(config, lambda: load_members(members), lambda: rank_members(config, members))
 
 
 @search_job
-def rank_generated(config: dict[str, Any], generated: OutputReference, first: int, last: int) -> dict[str, Any]:
-    """Compute the energies by which a part of what one job generated is ranked.
+def rank_generated(
+    config: dict[str, Any], generated: OutputReference | str, first: int, last: int
+) -> dict[str, Any] | Response:
+    """Compute the energies by which a part of what one job generated is ranked; see :func:`.rank_in_parts`.
 
     Parameters
     ----------
     config
         The :class:`.SearchConfig` as plain values.
     generated
-        Reference to the job that generated the structures.
+        The job that generated the structures: a reference, which is waited for, or its uuid when it is done.
     first, last
         The part, the last one excluded; there may be fewer structures.
 
@@ -78,13 +72,12 @@ def rank_generated(config: dict[str, Any], generated: OutputReference, first: in
     dict
         A :class:`.RankingDoc`.
     """
-    stored = own_output()
-    if stored is not None:
-        return stored
-    search = SearchConfig.model_validate(config)
-    members = GeneratedDoc.model_validate(read_output(generated.uuid)).members[first:last]
-    ranked, dropped = with_energies(members, search)
-    return to_mongo(RankingDoc(search_id=search.search_id, members=ranked, dropped=dict(dropped)))
+    source = done(generated)
+
+    def members() -> list[PoolMember]:
+        return GeneratedDoc.model_validate(read_output(str(source))).members[first:last]
+
+    return rank_in_parts(config, members, lambda: rank_generated(config, source, first, last))
 
 
 @search_job
@@ -160,44 +153,6 @@ def with_generated(pool: PoolDoc, made: Sequence[GeneratedDoc]) -> PoolDoc:
         "fallback": None if members else why_nothing(summaries),
     }
     return pool.model_copy(update=update)
-
-
-def with_energies(members: Sequence[PoolMember], config: SearchConfig) -> tuple[list[PoolMember], Counter[str]]:
-    """Compute the energies of members as ``pool.rank`` asks, in batches where the engine can do that.
-
-    Parameters
-    ----------
-    members
-        The members.
-    config
-        The search, whose ranking tier counts.
-
-    Returns
-    -------
-    members
-        Those with an energy, in the same order; relaxed if they were.
-    dropped
-        How many have none, by outcome.
-    """
-    relax = config.pool.rank == "relax"
-    results = relax_many([member.to_structure() for member in members], ranking_tier(config), single=not relax)
-    dropped = Counter[str]()
-    ranked = []
-    for member, result in zip(members, results, strict=True):
-        if result.energy_per_atom is None:
-            dropped[result.outcome] += 1
-            continue
-        update: dict[str, Any] = {"energy_per_atom": round(result.energy_per_atom, DIGITS)}
-        if relax:
-            update["source"] = member.source
-        after = PoolMember.from_structure(member.name, result.structure) if relax else member
-        ranked.append(after.model_copy(update=update))
-    return ranked, dropped
-
-
-def ranking_tier(config: SearchConfig) -> TierConfig:
-    """Return the tier that ranks the pool."""
-    return config.pool.rank_tier or config.tiers[0]
 
 
 def search_of(config: dict[str, Any]) -> SearchConfig:

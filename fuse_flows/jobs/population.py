@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobflow import CURRENT_JOB
-
-from fuse_flows.jobs.allocation import begin_structures, must_hand_over
+from fuse_flows.jobs.allocation import begin_structures
 from fuse_flows.jobs.base import own_output, read_output, search_job
-from fuse_flows.jobs.continuation import respond_and_replace
 from fuse_flows.jobs.evaluate import evaluate_all
+from fuse_flows.jobs.parts import done, leave_rest, must_leave_rest, part_before
 from fuse_flows.jobs.pool import search_of, stored_pool
 from fuse_flows.jobs.queue import collected, prepare, prepared_output, relax_further
 from fuse_flows.relax.queue_tiers import first_queue_tier
 from fuse_flows.relax.tiers import at_once
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import PopulationDoc
+from fuse_flows.schemas.tally import moment, tally_of
 from fuse_flows.search.pool import no_pool
 from fuse_flows.search.propose import propose_initial
+from fuse_flows.store.processes import worker_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from jobflow import Job, OutputReference, Response
+    from jobflow import OutputReference, Response
 
     from fuse_flows.config import SearchConfig, TierConfig
     from fuse_flows.search.propose import Proposal
@@ -61,13 +61,10 @@ def relax_initial_structures(
     if stored is None:
         search = search_of(config)
         candidates = _relax(search, first, last, walker, has_pool=pool is not None)
-        document = PopulationDoc(search_id=search.search_id, walker=walker, candidates=candidates)
-        if len(candidates) < last - first:
-            document.begun, document.candidates = candidates, []
-        stored = to_mongo(document)
+        stored = _population(search, walker, candidates, is_all=len(candidates) == last - first)
     if not stored.get("begun"):
         return stored
-    return _hand_over(stored, relax_initial_structures(config, first, last, walker, pool=_done(pool)))
+    return leave_rest(stored, relax_initial_structures(config, first, last, walker, pool=done(pool)))
 
 
 @search_job
@@ -94,7 +91,7 @@ def prepare_initial_structures(
     if stored is None:
         stored = _prepare(search, first, last, walker, has_pool=pool is not None)
     if stored.get("begun"):
-        return _hand_over(stored, prepare_initial_structures(config, first, last, walker, pool=_done(pool)))
+        return leave_rest(stored, prepare_initial_structures(config, first, last, walker, pool=done(pool)))
     return relax_further(search, stored, segment=0)
 
 
@@ -129,7 +126,15 @@ def collect_initial_structures(
     members = stored_pool(search) if pool is not None else no_pool
     proposals = (propose_initial(search, index, walker, members) for index in range(first, last))
     candidates = [collected(entry, proposal, search) for entry, proposal in zip(entries, proposals, strict=True)]
-    return to_mongo(PopulationDoc(search_id=search.search_id, walker=walker, candidates=candidates))
+    return _population(search, walker, candidates, is_all=True)
+
+
+def _population(search: SearchConfig, walker: int, members: list[dict[str, Any]], *, is_all: bool) -> dict[str, Any]:
+    """Put together what a job relaxed; what is not all is no candidate of the search yet."""
+    document = PopulationDoc(search_id=search.search_id, walker=walker, candidates=members if is_all else [])
+    document.begun = None if is_all else members
+    document.ended, document.tally = moment(), tally_of(document.candidates, worker_name())
+    return to_mongo(document)
 
 
 def _relax(search: SearchConfig, first: int, last: int, walker: int, *, has_pool: bool) -> list[dict[str, Any]]:
@@ -153,8 +158,8 @@ def _prepare(search: SearchConfig, first: int, last: int, walker: int, *, has_po
 
 def _begun() -> list[Any]:
     """Return what the job before this one did of the same members."""
-    this = CURRENT_JOB.job
-    return [] if this.index == 1 else list(read_output(this.uuid, this.index - 1)["begun"])
+    before = part_before()
+    return [] if before is None else list(before["begun"])
 
 
 def _in_time(
@@ -166,16 +171,5 @@ def _in_time(
     together = at_once(tiers) or max(1, len(left))
     for begin in range(0, len(left), together):
         yield [propose_initial(search, index, walker, members) for index in left[begin : begin + together]]
-        if must_hand_over():
+        if must_leave_rest():
             return
-
-
-def _hand_over(stored: dict[str, Any], following: Job) -> Response:
-    """Store what there is, and let the same job go on."""
-    following.name = CURRENT_JOB.job.name
-    return respond_and_replace(stored, following)
-
-
-def _done(pool: OutputReference | str | None) -> str | None:
-    """Return the identifier of the job that stored the pool, which need not be waited for again."""
-    return pool if pool is None or isinstance(pool, str) else pool.uuid

@@ -207,7 +207,8 @@ def collected(prepared: dict[str, Any], proposal: Proposal, config: SearchConfig
             last = results[-1].structure if results else proposal.structure
             assert last is not None  # noqa: S101 - without a structure there is no job
             tier = config.tiers[len(results)]
-            results.append(RelaxResult(Outcome.ENGINE_ERROR, last, reason=output, engine=tier.calculator))
+            failed = RelaxResult(Outcome.ENGINE_ERROR, last, reason=output, engine=tier.calculator)
+            results.append(replace(failed, pressure=tier.gigapascals))
             break
         relaxation = RelaxationDoc.model_validate(output["relaxation"])
         results += [result.to_result() for result in relaxation.results]

@@ -22,11 +22,13 @@ from fuse_flows.jobs.walk import judge_candidates, walk
 from fuse_flows.relax.queue_tiers import first_queue_tier
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.step import ProposalDoc, StepDoc
+from fuse_flows.schemas.tally import moment, tally_of
 from fuse_flows.search.judge import should_stop, start
 from fuse_flows.search.propose import proposals, propose
 from fuse_flows.search.state import SearchState
 from fuse_flows.search.visited import clusters_of
 from fuse_flows.search.walkers import is_meeting, may_leave
+from fuse_flows.store.processes import worker_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 
 
 @search_job
-def begin_walk(config: dict[str, Any], populations: list[OutputReference], walker: int = 0) -> Response:
+def begin_walk(
+    config: dict[str, Any], populations: list[OutputReference], walker: int = 0, pool: OutputReference | None = None
+) -> Response:
     """Begin a walk at the lowest member of the first population, and add the first segment.
 
     Parameters
@@ -49,12 +53,15 @@ def begin_walk(config: dict[str, Any], populations: list[OutputReference], walke
         References to the jobs that relaxed the first population.
     walker
         The walker that begins.
+    pool
+        Reference to the job that stores the pool, to be waited for; None if the first population has waited for it.
 
     Returns
     -------
     Response
         With a :class:`.StepDoc` of step 0.
     """
+    del pool  # the reference alone makes this job wait
     search = SearchConfig.model_validate(config)
     stored = own_output()
     if stored is not None:
@@ -243,7 +250,13 @@ def _standing(config: SearchConfig, previous: Place, walker: int) -> tuple[Searc
 
 def _step_document(config: SearchConfig, state: SearchState, candidates: list[dict[str, Any]]) -> dict[str, Any]:
     document = StepDoc(
-        search_id=config.search_id, walker=state.walker, step=state.step, candidates=candidates, state=state
+        search_id=config.search_id,
+        walker=state.walker,
+        step=state.step,
+        candidates=candidates,
+        state=state,
+        ended=moment(),
+        tally=tally_of(candidates, worker_name()),
     )
     return to_mongo(document)
 

@@ -25,6 +25,7 @@ _MEMBER_FIELDS = (
     "candidate_id",
     "cluster_id",
     "energy_per_atom",
+    "enthalpy_per_atom",
     "fingerprint",
     "structure.lattice.matrix",
     "structure.sites.abc",
@@ -38,12 +39,20 @@ class _Known:
 
     newest: Any = None
     step: int = -1
-    minima: dict[str, Minimum] = field(default_factory=dict)
+    identifiers: set[str] = field(default_factory=set)
+    minima: VisitedMinima | None = None
 
-    def forget(self) -> None:
+    def forget(self, config: SearchConfig) -> None:
         """Forget everything."""
         self.newest, self.step = None, -1
-        self.minima.clear()
+        self.identifiers.clear()
+        self.minima = VisitedMinima(config.duplicates)
+
+    def add(self, minimum: Minimum) -> None:
+        """Keep a minimum unless it is known."""
+        if self.minima is not None and minimum.candidate_id not in self.identifiers:
+            self.identifiers.add(minimum.candidate_id)
+            self.minima.add(minimum)
 
 
 @lru_cache(maxsize=4)
@@ -69,7 +78,7 @@ def read_visited(config: SearchConfig, state: SearchState) -> VisitedMinima:
     known = _known(config.search_id, state.walker)
     documents = _read_steps(config.search_id, state.walker, known.step, state.step) if known.step >= 0 else []
     if known.newest is None or known.newest not in [document["_id"] for document in documents]:
-        known.forget()
+        known.forget(config)
         documents = _read_steps(config.search_id, state.walker, 0, state.step)
     for document in documents:
         step = document["output"]["step"]
@@ -79,7 +88,7 @@ def read_visited(config: SearchConfig, state: SearchState) -> VisitedMinima:
         if is_meeting(config, step):
             _learn_from_others(known, config, state.walker, step)
         known.newest, known.step = document["_id"], step
-    return VisitedMinima(config.duplicates, known.minima.values())
+    return VisitedMinima(config.duplicates, before=known.minima)
 
 
 def minima_of(candidates: Iterable[Mapping[str, Any]]) -> list[Minimum]:
@@ -132,7 +141,7 @@ def _remember(
         == (candidate["cluster_id"] if clusters is None else clusters.get(candidate["candidate_id"]))
     ]
     for minimum in minima_of(first):
-        known.minima.setdefault(minimum.candidate_id, minimum)
+        known.add(minimum)
 
 
 def _learn(known: _Known, config: SearchConfig, walker: int, document: Mapping[str, Any]) -> None:

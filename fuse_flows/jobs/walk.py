@@ -9,6 +9,7 @@ from fuse_flows.jobs.evaluate import evaluate_all, evaluation_of
 from fuse_flows.jobs.interruption import interrupted
 from fuse_flows.jobs.pool import stored_pool
 from fuse_flows.jobs.visited import cluster_fields
+from fuse_flows.schemas.size import ENOUGH_BYTES, bytes_of
 from fuse_flows.search.judge import judge, should_stop
 from fuse_flows.search.propose import propose
 from fuse_flows.search.walkers import steps_to_meeting
@@ -27,7 +28,8 @@ def walk(
 ) -> tuple[SearchState, list[dict[str, Any]]]:
     """Propose, relax and judge for up to ``steps_per_job`` steps, at most to the next meeting of the walkers.
 
-    It takes at least one step, and ends after the present one when the allocation of the process comes to its end.
+    It takes at least one step, and ends after the present one when the allocation of the process comes to its end, or
+    when its candidates are as much as one document should hold.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def walk(
     candidates
         One :class:`.CandidateDoc` per proposal, as plain values.
     """
-    candidates, pool = [], stored_pool(config)
+    candidates, pool, size = [], stored_pool(config), 0
     begin_structures()
     for _ in range(int(min(config.execution.steps_per_job, steps_to_meeting(config, state.step)))):
         if should_stop(state, config):
@@ -54,7 +56,8 @@ def walk(
         relaxed = evaluate_all(proposals, config, state.references)
         state, judged = judge_candidates(config, state, proposals, relaxed, visited)
         candidates += judged
-        if state.stop_reason or must_hand_over():
+        size += bytes_of(judged)
+        if state.stop_reason or must_hand_over() or size > ENOUGH_BYTES:
             break
     return state, candidates
 

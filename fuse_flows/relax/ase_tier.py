@@ -29,7 +29,7 @@ class AseRelaxer:
     """Relaxation with any ASE calculator.
 
     Converged means that no force on an atom exceeds ``tier.fmax`` and, when the cell is relaxed, no component of the
-    stress exceeds ``tier.smax``; both are the true ones, not those of a cell filter.
+    stress is farther than ``tier.smax`` from the tier's pressure; both are the true ones, not those of a cell filter.
 
     Parameters
     ----------
@@ -181,14 +181,14 @@ class AseRelaxer:
 
         tier, steps, state = self.tier, 0, None
         reference = atoms.cell.array.copy()
-        crystal = CellOptimizable(atoms, relax_cell=tier.relax_cell)
+        crystal = CellOptimizable(atoms, relax_cell=tier.relax_cell, pressure=tier.gigapascals)
         stepper = _Stepper(tier.optimizer, crystal)
         while True:
             try:
                 verdict, last = self._look(crystal, reference)
                 state = last or state
                 if last is not None and verdict is None:
-                    verdict = decide(tier, last, steps, time.monotonic() - start) or watch.look(last.numbers.energy)
+                    verdict = decide(tier, last, steps, time.monotonic() - start) or watch.look(last.enthalpy)
                 if verdict is not None:
                     return End(verdict, state, steps)
                 stepper.step()
@@ -204,7 +204,7 @@ class AseRelaxer:
             return verdict, None
         numbers = crystal.numbers()
         verdict = check_numbers(*numbers)
-        return verdict, None if verdict else State(numbers, cell, frac_coords)
+        return verdict, None if verdict else State(numbers, cell, frac_coords, crystal.pressure)
 
     def result(self, structure: Structure, end: End, seconds: float) -> RelaxResult:
         """Return the end of a relaxation of a structure that took so many seconds."""
@@ -221,6 +221,7 @@ class AseRelaxer:
             reason=end.verdict.reason,
             engine=self.name,
             engine_version=self.version,
+            pressure=self.tier.gigapascals,
         )
 
 

@@ -47,9 +47,16 @@ class CellOptimizable(Optimizable):
         False keeps the cell fixed; the calculator then needs no stress.
     scale
         Length s that stands for a strain of one, A; the number of atoms if not given.
+    pressure
+        GPa; the value is the enthalpy E + p V.
     """
 
-    def __init__(self, atoms: Atoms, *, relax_cell: bool = True, scale: float | None = None) -> None:
+    def __init__(
+        self, atoms: Atoms, *, relax_cell: bool = True, scale: float | None = None, pressure: float = 0.0
+    ) -> None:
+        from ase.units import GPa
+
+        self.pressure = pressure * GPa
         self.atoms = atoms
         self.relax_cell = relax_cell
         self._cell = atoms.cell.array.copy()
@@ -123,14 +130,17 @@ class CellOptimizable(Optimizable):
         self.atoms.positions = x[:-9].reshape(-1, 3) @ stretch
 
     def get_value(self) -> float:
-        """Return the energy, eV."""
-        return self.numbers().energy
+        """Return the energy, eV; with a pressure the enthalpy."""
+        energy = self.numbers().energy
+        return energy + self.pressure * self.atoms.get_volume() if self.pressure else energy
 
     def get_gradient(self) -> np.ndarray:
-        """Return the gradient of the energy with respect to the vector."""
+        """Return the gradient of :meth:`get_value` with respect to the vector."""
         _, forces, stress = self.numbers()
         if stress is None or not self.relax_cell:
             return -forces.ravel()
+        if self.pressure:
+            stress = stress + self.pressure * np.eye(3)
         stretch = self._stretch
         to_strain = self.atoms.get_volume() * stress
         to_stretch = np.linalg.solve(stretch, to_strain)

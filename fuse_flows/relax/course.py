@@ -30,6 +30,13 @@ class State(NamedTuple):
     numbers: Numbers
     cell: np.ndarray
     frac_coords: np.ndarray
+    pressure: float = 0.0  # eV/A^3
+
+    @property
+    def enthalpy(self) -> float:
+        """Energy, and p V with a pressure, eV."""
+        energy = self.numbers.energy
+        return energy + self.pressure * abs(float(np.linalg.det(self.cell))) if self.pressure else energy
 
     @property
     def fmax(self) -> float:
@@ -38,10 +45,12 @@ class State(NamedTuple):
 
     @property
     def smax(self) -> float | None:
-        """Largest component of the stress, GPa."""
+        """Largest component of the stress, counted from the pressure, GPa."""
         from ase.units import GPa
 
         stress = self.numbers.stress
+        if stress is not None and self.pressure:
+            stress = stress + self.pressure * np.eye(3)
         return None if stress is None else float(np.abs(stress).max() / GPa)
 
 
@@ -68,7 +77,7 @@ class Course:
     began
         ``time.monotonic()`` at the start of the relaxation.
     reference
-        Energy of the best candidate in this tier, eV/atom, for ``tier.stop_above_best``.
+        Enthalpy of the best candidate in this tier, eV/atom, for ``tier.stop_above_best``.
     """
 
     def __init__(
@@ -79,7 +88,9 @@ class Course:
 
         self.tier = tier
         self.end: End | None = None
-        self.crystal = CellOptimizable(atoms, relax_cell=tier.relax_cell, scale=strain_scale(len(atoms)))
+        self.crystal = CellOptimizable(
+            atoms, relax_cell=tier.relax_cell, scale=strain_scale(len(atoms)), pressure=tier.gigapascals
+        )
         self._cutoff = cutoff
         self._began = began
         self._cell = atoms.cell.array.copy()
@@ -118,8 +129,8 @@ class Course:
         if verdict is not None:
             self._turn_back(verdict)
         else:
-            now = State(numbers, *self.crystal.geometry())
-            accepted = self._descent.tell(numbers.energy, self.crystal.get_gradient())
+            now = State(numbers, *self.crystal.geometry(), self.crystal.pressure)
+            accepted = self._descent.tell(self.crystal.get_value(), self.crystal.get_gradient())
             self._state = now if accepted or self._state is None else self._state
             self._decide()
         self._steps += self.end is None
@@ -158,7 +169,7 @@ class Course:
         if state is None:
             return
         verdict = decide(self.tier, state, self._steps, time.monotonic() - self._began)
-        verdict = verdict or self._watch.look(state.numbers.energy)
+        verdict = verdict or self._watch.look(state.enthalpy)
         if verdict is not None:
             self.end = End(verdict, state, self._steps)
 

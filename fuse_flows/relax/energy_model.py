@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from pymatgen.core import Structure
 
     from fuse_flows.config import SearchConfig
     from fuse_flows.generators.base import Cell, EnergyModel
@@ -69,9 +68,9 @@ class TierEnergyModel:
         check_calculator(self.tier, symbols)
 
     def energies(self, cells: Sequence[Cell]) -> NDArray[np.float64]:
-        """Return the energies of unrelaxed cells, eV/atom, shape (len(cells),); NaN where there is none."""
-        results = relax_many([_structure(cell) for cell in cells], self.tier, single=True)
-        found = [result.energy_per_atom for result in results]
+        """Return energies (with a pressure: enthalpies) of unrelaxed cells, eV/atom, (len(cells),); NaN where none."""
+        results = relax_many([cell.to_structure() for cell in cells], self.tier, single=True)
+        found = [result.enthalpy_per_atom for result in results]
         return np.array([np.nan if energy is None else energy for energy in found], dtype=np.float64)
 
 
@@ -124,8 +123,12 @@ def check_energy_model(config: SearchConfig) -> None:
     if settings.energy_model.lower() != GN:
         check_calculator(tier_of_model(config), list(config.counts))
         return
+    from fuse_flows.generators.gn.model import GraphNetwork
+    from fuse_flows.generators.gn.storage import read_network
+
     _check_packages()
-    energy_model(config).check(list(config.counts))
+    check_network_file(settings)
+    GraphNetwork(read_network(settings.model_file)).check(list(config.counts))  # TensorFlow stays away
 
 
 def tier_of_model(config: SearchConfig) -> TierConfig:
@@ -149,7 +152,7 @@ def tier_of_model(config: SearchConfig) -> TierConfig:
     name = (config.pool.generate or GenerationConfig()).energy_model
     known = [*config.tiers, *([] if config.pool.rank_tier is None else [config.pool.rank_tier])]
     same = [tier for tier in known if tier.calculator.lower() == name.lower()]
-    tier = (same or [TierConfig(calculator=name)])[0]
+    tier = (same or [TierConfig(calculator=name, pressure=config.pressure or None)])[0]
     if is_queue_tier(tier):
         msg = f"nothing can be generated with {name}, which runs in the queue; use gn, spp or another cheap calculator"
         raise ConfigError("pool.generate.energy_model", msg)
@@ -212,7 +215,8 @@ def _network(file: str | None) -> EnergyModel:
 def _pair_model(tier_json: str, symbols: tuple[str, ...]) -> EnergyModel:
     from fuse_flows.generators.pair_model import PairEnergyModel
 
-    return PairEnergyModel(spp_tables(spp_options(TierConfig.model_validate_json(tier_json)), symbols))
+    tier = TierConfig.model_validate_json(tier_json)
+    return PairEnergyModel(spp_tables(spp_options(tier), symbols), pressure=tier.gigapascals)
 
 
 def _check_packages() -> None:
@@ -221,9 +225,3 @@ def _check_packages() -> None:
     for module, package in _PACKAGES.items():
         if find_spec(module) is None:
             raise MissingExtraError(package, "gn")
-
-
-def _structure(cell: Cell) -> Structure:
-    from pymatgen.core import Element, Lattice, Structure
-
-    return Structure(Lattice(cell.lattice), [Element.from_Z(int(number)) for number in cell.numbers], cell.frac_coords)

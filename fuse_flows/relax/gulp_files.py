@@ -18,7 +18,10 @@ RESTART, POTENTIALS = "temp.res", "spp.lib"
 
 _VALUE = r"=\s*([-+.\deE]+|\*+)"
 _FINAL_ENERGY = re.compile(rf"^\s*Final (?:energy|enthalpy)\s*{_VALUE}\s*eV", re.MULTILINE)
-_LATTICE_ENERGY = re.compile(rf"^\s*(?:Total lattice energy|Primitive unit cell)\s*{_VALUE}\s*eV", re.MULTILINE)
+_LATTICE_ENERGY = re.compile(
+    rf"^\s*(?:Total lattice (?:energy|enthalpy)|Primitive unit cell)\s*{_VALUE}\s*eV", re.MULTILINE
+)
+_ENTHALPY = re.compile(r"^\s*(?:Total lattice|Final) enthalpy\s*[:=]", re.MULTILINE)
 _GNORM = re.compile(rf"^\s*Final Gnorm\s*{_VALUE}", re.MULTILINE)
 _CYCLE = re.compile(r"^\s*Cycle:\s*(\d+)\s+Energy:", re.MULTILINE)
 _VERSION = re.compile(r"Version\s*=\s*([\d.]+)")
@@ -45,6 +48,8 @@ class Output(NamedTuple):
         Whether it was written by the General Utility Lattice Program; the same name is used by a tool for JavaScript.
     energy
         Total energy of the last structure, eV; None if there is none, or GULP had no room to print it.
+    is_enthalpy
+        Whether p V is in it: GULP says so in words, and only with a pressure.
     overflow
         Whether the last energy was too large to be printed.
     achieved
@@ -63,6 +68,7 @@ class Output(NamedTuple):
 
     is_gulp: bool
     energy: float | None
+    is_enthalpy: bool
     overflow: bool
     achieved: bool
     ending: str
@@ -129,6 +135,7 @@ def parse_output(text: str) -> Output:
     return Output(
         is_gulp="GENERAL UTILITY LATTICE PROGRAM" in text,
         energy=energy,
+        is_enthalpy=_ENTHALPY.search(text) is not None,
         overflow=bool(energies) and energy is None,
         achieved="**** Optimisation achieved ****" in text,
         ending=next((ending for ending in _ENDINGS if ending in text), ""),

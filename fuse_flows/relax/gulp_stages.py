@@ -185,7 +185,8 @@ def _stage(entry: object, field: str) -> GulpStage:
     stage = GulpStage(**parts)
     if not any(word.startswith(("opti", "sing")) for word in stage.keywords):
         raise ConfigError(f"{field}.keywords", "must say opti or sing")
-    reserved = [line for line in stage.options if line.split()[0][:4].lower() in {"dump", "incl", "libr", "cell"}]
+    ours = {"dump", "incl", "libr", "cell", "pres"}
+    reserved = [line for line in stage.options if line.split()[0][:4].lower() in ours]
     if reserved:
         raise ConfigError(f"{field}.options", f"{reserved[0]!r} is written by fuse_flows itself; remove it")
     return stage

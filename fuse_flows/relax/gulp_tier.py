@@ -30,7 +30,7 @@ from fuse_flows.relax.gulp_files import (
     write_input,
 )
 from fuse_flows.relax.gulp_stages import GulpOptions, GulpStage, parse_options, preset
-from fuse_flows.relax.result import Outcome, RelaxResult, with_geometry
+from fuse_flows.relax.result import Outcome, RelaxResult, with_geometry, work_of
 from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
@@ -186,16 +186,25 @@ class GulpRelaxer:
         with tempfile.TemporaryDirectory(prefix="fuse_gulp_") as name:
             folder = Path(name)
             lines = self._write_potentials(folder, symbols)
+            if self.tier.gigapascals:
+                lines = [*lines, f"pressure {self.tier.gigapascals:.10g} GPa"]
             for stage in self.stages:
                 text = write_input(stage, lattice, frac_coords, symbols, lines)
-                energy = self._stage(folder, stage, text, run, deadline)
+                output = self._stage(folder, stage, text, run, deadline)
                 if stage.optimises:
                     lattice, frac_coords = _read_restart(folder / RESTART, symbols)
                 verdict = check_geometry(self.tier, None, lattice, frac_coords, structure.lattice.matrix)
                 if verdict is not None:
                     return verdict
-                run.state = _State(lattice, frac_coords, energy)
+                run.state = _State(lattice, frac_coords, self._energy(output, lattice))
         return self._judge(run)
+
+    def _energy(self, output: Output, lattice: np.ndarray) -> float:
+        """Return the energy without p V, which GULP adds with a pressure."""
+        assert output.energy is not None  # noqa: S101 - _stage sees to it
+        if not output.is_enthalpy:
+            return output.energy
+        return output.energy - work_of(self.tier.gigapascals, abs(float(np.linalg.det(lattice))))
 
     def _write_potentials(self, folder: Path, symbols: Sequence[str]) -> list[str]:
         """Lay the potentials of these elements down; return the lines that go with them."""
@@ -207,8 +216,8 @@ class GulpRelaxer:
         write_gulp_library(folder / POTENTIALS, r, values)
         return [f"cutp {r[-1]:.6f} {self.options.taper:.6f}"] if self.options.taper else []
 
-    def _stage(self, folder: Path, stage: GulpStage, text: str, run: _Run, deadline: float) -> float:
-        """Run one stage and return its energy."""
+    def _stage(self, folder: Path, stage: GulpStage, text: str, run: _Run, deadline: float) -> Output:
+        """Run one stage and return what it says, with an energy."""
         (folder / RESTART).unlink(missing_ok=True)  # what is there afterwards is of this stage
         code, printed = self._execute(folder, text, deadline)
         output = parse_output(printed)
@@ -224,7 +233,7 @@ class GulpRelaxer:
             raise _Stop(Outcome.EXPLODED, "energy too large to be printed")
         if output.energy is None or not np.isfinite(output.energy) or code != 0:
             raise _Stop(Outcome.ENGINE_ERROR, (output.error or f"no energy, exit code {code}")[:200])
-        return output.energy
+        return output
 
     def _execute(self, folder: Path, text: str, deadline: float) -> tuple[int, str]:
         """Run GULP in a group of processes of its own, which does not outlive this call."""
@@ -269,6 +278,7 @@ class GulpRelaxer:
             reason=verdict.reason,
             engine=self.name,
             engine_version=self.version,
+            pressure=self.tier.gigapascals,
         )
 
 

@@ -47,7 +47,7 @@ NOT_FINITE = 7
 # Indices of the record of a relaxation; energies in eV, lengths in A.
 ENERGY = 0  # of the accepted point
 FMAX = 1  # largest norm of a force
-SMAX = 2  # largest component of the stress, eV/A^3
+SMAX = 2  # largest component of the stress, counted from the pressure, eV/A^3
 GNORM = 3  # root mean square of forces (eV/A) and strain derivatives (eV)
 STEPS = 4  # accepted points after the first
 CALLS = 5  # sums of the potentials
@@ -183,7 +183,8 @@ LIMIT_CONTACT = 3  # shortest distance, A
 LIMIT_VOLUME = 4  # largest factor of the volume
 LIMIT_FORCE = 5  # absurd force, eV/A
 LIMIT_STEPS = 6
-N_LIMITS = 7
+PRESSURE = 7  # at which the enthalpy is minimised, eV/A^3
+N_LIMITS = 8
 
 
 @compiled()
@@ -295,9 +296,14 @@ def relax_loop(
             if refuse(memory) == STUCK:
                 return bad
             continue
+        value = energy + own_energy
+        if limits[PRESSURE] != 0.0:
+            value += limits[PRESSURE] * volume
+            for k in range(3):
+                new_virial[k, k] += limits[PRESSURE] * volume
         slope(trial, relax_cell, new_forces, new_virial, gradient)
         first = record[CALLS] == 1
-        if tell(memory, energy + own_energy, gradient) != ACCEPTED:
+        if tell(memory, value, gradient) != ACCEPTED:
             continue
         if not first:
             record[STEPS] += 1

@@ -217,6 +217,7 @@ class PairRelaxer:
         limits[pair_loop.LIMIT_VOLUME] = tier.max_volume_change
         limits[pair_loop.LIMIT_FORCE] = ABSURD_FORCE
         limits[pair_loop.LIMIT_STEPS] = tier.max_steps
+        limits[pair_loop.PRESSURE] = tier.gigapascals * GPa
         return limits
 
     def _result(self, structure: Structure, end: _End, tables: PairTables, seconds: float) -> RelaxResult:
@@ -241,6 +242,7 @@ class PairRelaxer:
             reason=reason,
             engine=self.name,
             engine_version=self.version,
+            pressure=self.tier.gigapascals,
         )
 
     def _verdict(self, end: _End, tables: PairTables, seconds: float) -> Verdict:
@@ -270,6 +272,7 @@ class PairRelaxer:
             reason=one_line(reason),
             engine=self.name,
             engine_version=self.version,
+            pressure=self.tier.gigapascals,
         )
 
 

@@ -118,6 +118,7 @@ class Processes:
                     reason=one_line(str(error)),
                     engine=relaxer.name,
                     engine_version=relaxer.version,
+                    pressure=relaxer.tier.gigapascals,
                 )
             finally:
                 free.put(worker)

@@ -48,7 +48,7 @@ class RelaxResult:
     structure
         Last structure that made sense; the input if there was none.
     energy
-        Total energy of ``structure``, eV; None if there is none to be trusted.
+        Total energy E of ``structure``, eV, without p V; None if there is none to be trusted.
     fmax
         Largest norm of a force, eV/A.
     smax
@@ -57,6 +57,8 @@ class RelaxResult:
         Steps of the optimiser.
     seconds
         Wall time.
+    cpu_seconds
+        CPU time of this machine, programs that were called included; None where it is not known (queue).
     reason
         Why it failed, in a few words; empty for a success.
     engine
@@ -67,6 +69,8 @@ class RelaxResult:
         Errors of the engine that were corrected on the way, or that were not.
     tasks
         Jobs in whose outputs the engine's own documents (atomate2's TaskDoc) lie.
+    pressure
+        Pressure of the tier, GPa; ``smax`` counts from it.
     """
 
     outcome: Outcome
@@ -76,16 +80,51 @@ class RelaxResult:
     smax: float | None = None
     steps: int = 0
     seconds: float = 0.0
+    cpu_seconds: float | None = None
     reason: str = ""
     engine: str = ""
     engine_version: str = field(default="")
     corrections: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    pressure: float = 0.0
 
     @property
     def energy_per_atom(self) -> float | None:
         """Energy in eV/atom of the structure it is stored with."""
         return None if self.energy is None else self.energy / len(self.structure)
+
+    @property
+    def enthalpy(self) -> float | None:
+        """Enthalpy E + p V of the structure it is stored with, eV: what is compared. Without a pressure, the energy."""
+        if self.energy is None or not self.pressure:
+            return self.energy
+        return self.energy + work_of(self.pressure, self.structure.volume)
+
+    @property
+    def enthalpy_per_atom(self) -> float | None:
+        """Enthalpy in eV/atom."""
+        enthalpy = self.enthalpy
+        return None if enthalpy is None else enthalpy / len(self.structure)
+
+
+def work_of(pressure: float, volume: float) -> float:
+    """Return p V in eV.
+
+    Parameters
+    ----------
+    pressure
+        GPa.
+    volume
+        A^3.
+
+    Returns
+    -------
+    float
+        What an enthalpy has over the energy.
+    """
+    from ase.units import GPa
+
+    return pressure * GPa * volume
 
 
 def with_geometry(structure: Structure, lattice: np.ndarray, frac_coords: np.ndarray) -> Structure:

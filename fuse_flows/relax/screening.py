@@ -45,7 +45,7 @@ class Watch:
         Parameters
         ----------
         energy
-            Total energy, eV.
+            Total energy, eV; with a pressure the enthalpy, as in ``reference``.
 
         Returns
         -------
@@ -83,7 +83,7 @@ def screened(result: RelaxResult, tier: TierConfig, reference: float | None) -> 
     RelaxResult
         With the outcome ``SCREENED_OUT``, and its energy, if that lies too high; otherwise the result as it is.
     """
-    energy, limit = result.energy_per_atom, tier.max_energy_above_best
+    energy, limit = result.enthalpy_per_atom, tier.max_energy_above_best
     if limit is None or reference is None or energy is None or energy - reference <= limit:
         return result
     reason = f"{energy - reference:.3g} eV/atom above the best in {result.engine}"

@@ -42,7 +42,7 @@ def needs_second_pass(result: RelaxResult, relaxer: Relaxer, reference: float | 
     """
     if not isinstance(relaxer, AseRelaxer) or relaxer.tier.optimizer != "L-BFGS":
         return False
-    limit, energy = relaxer.tier.second_pass, result.energy_per_atom
+    limit, energy = relaxer.tier.second_pass, result.enthalpy_per_atom
     if limit is None or energy is None or result.outcome is not Outcome.CONVERGED:
         return False
     return reference is None or energy <= reference + limit
@@ -68,7 +68,9 @@ def joined(first: RelaxResult, second: RelaxResult) -> RelaxResult:
     RelaxResult
         The second one if it converged lower, else the first one; with the steps and seconds of both.
     """
-    energies = first.energy, second.energy
+    energies = first.enthalpy, second.enthalpy
     lower = energies[0] is not None and energies[1] is not None and energies[1] < energies[0]
     better = second if lower and second.outcome is Outcome.CONVERGED else first
-    return replace(better, steps=first.steps + second.steps + 1, seconds=first.seconds + second.seconds)
+    cpu = None if first.cpu_seconds is None or second.cpu_seconds is None else first.cpu_seconds + second.cpu_seconds
+    seconds = first.seconds + second.seconds
+    return replace(better, steps=first.steps + second.steps + 1, seconds=seconds, cpu_seconds=cpu)

@@ -9,6 +9,7 @@ from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
 from fuse_flows.relax.base import BatchRelaxer
 from fuse_flows.relax.calculators import make_calculator
+from fuse_flows.relax.clock import relax_timed, with_cpu_seconds
 from fuse_flows.relax.result import Outcome, RelaxResult
 from fuse_flows.relax.screening import screened
 from fuse_flows.relax.second_pass import joined, needs_second_pass, tighter
@@ -96,8 +97,9 @@ def relax_many(structures: Sequence[Structure], tier: TierConfig, *, single: boo
     """
     relaxer = single_relaxer(tier) if single else build_relaxer(tier)
     if isinstance(relaxer, BatchRelaxer):
-        return relaxer.relax_batch(structures)
-    return [relaxer.relax(structure) for structure in structures]
+        batch = relaxer
+        return with_cpu_seconds(lambda: batch.relax_batch(structures))
+    return [relax_timed(relaxer.relax, structure) for structure in structures]
 
 
 @cache
@@ -265,5 +267,5 @@ def _relax_together(tier: TierConfig, structures: list[Structure], reference: fl
     looks = isinstance(relaxer, AseRelaxer) and tier.stop_above_best is not None
     known = {"reference": reference} if looks and reference is not None else {}
     if len(structures) > 1 and hasattr(relaxer, "relax_batch"):
-        return relaxer.relax_batch(structures, **known)
-    return [relaxer.relax(structure, **known) for structure in structures]
+        return with_cpu_seconds(lambda: relaxer.relax_batch(structures, **known))
+    return [relax_timed(relaxer.relax, structure, **known) for structure in structures]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pymatgen.core import Lattice, Structure
 
 from fuse_flows.config import TierConfig
+from fuse_flows.relax.clock import relax_timed
 from fuse_flows.relax.result import Outcome, RelaxResult, with_geometry
 from fuse_flows.relax.tiers import build_relaxer, single_relaxer
 
@@ -55,7 +56,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     tier = TierConfig.model_validate(request["tier"])
     structure = Structure(Lattice(request["cell"]), request["numbers"], request["frac_coords"])
     relaxer: Any = single_relaxer(tier) if request["single"] else build_relaxer(tier)
-    result = relaxer.relax(structure, request["reference"])
+    result = relax_timed(relaxer.relax, structure, reference=request["reference"])
     return {
         "outcome": result.outcome.value,
         "cell": result.structure.lattice.matrix.tolist(),
@@ -65,6 +66,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         "smax": result.smax,
         "steps": result.steps,
         "seconds": result.seconds,
+        "cpu_seconds": result.cpu_seconds,
         "reason": result.reason,
     }
 
@@ -93,6 +95,7 @@ def result_of(values: dict[str, Any], structure: Structure, relaxer: AseRelaxer)
         structure=with_geometry(structure, cell, frac_coords),
         engine=relaxer.name,
         engine_version=relaxer.version,
+        pressure=relaxer.tier.gigapascals,
         **values,
     )
 

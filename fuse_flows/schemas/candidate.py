@@ -27,11 +27,14 @@ class TierDoc(Document):
     calculator_version: str = Field(description="Version of the package behind the calculator.")
     outcome: Outcome = Field(description="How the relaxation ended.")
     reason: str = Field("", description="Why it failed.")
-    energy_per_atom: float | None = Field(None, description="eV/atom.")
+    energy_per_atom: float | None = Field(None, description="Energy E, eV/atom.")
+    enthalpy_per_atom: float | None = Field(None, description="Enthalpy E + p V, eV/atom: what is compared.")
+    pressure: float = Field(0.0, description="Pressure p it relaxed at, GPa.")
     fmax: float | None = Field(None, description="Largest norm of a force, eV/A.")
-    smax: float | None = Field(None, description="Largest component of the stress, GPa.")
+    smax: float | None = Field(None, description="Largest component of the stress, counted from the pressure, GPa.")
     steps: int = Field(0, description="Steps of the optimiser.")
     seconds: float = Field(0.0, description="Wall time.")
+    cpu_seconds: float | None = Field(None, description="CPU time; None where it is not known, as in a queue.")
     corrections: list[str] = Field(default_factory=list, description="Errors of the engine met on the way.")
     tasks: list[str] = Field(
         default_factory=list, description="Jobs whose outputs are the engine's own documents (atomate2's TaskDoc)."
@@ -46,10 +49,13 @@ class TierDoc(Document):
             outcome=result.outcome,
             reason=result.reason,
             energy_per_atom=result.energy_per_atom,
+            enthalpy_per_atom=result.enthalpy_per_atom,
+            pressure=result.pressure,
             fmax=result.fmax,
             smax=result.smax,
             steps=result.steps,
             seconds=result.seconds,
+            cpu_seconds=result.cpu_seconds,
             corrections=list(result.corrections),
             tasks=list(result.tasks),
         )
@@ -85,7 +91,12 @@ class CandidateDoc(StructureMetadata):
     energy_per_atom: float | None = Field(
         None, description="Energy of the last tier, eV/atom, of `structure`; None if the relaxation failed."
     )
-    energy: float | None = Field(None, description="Total energy of `structure`, eV.")
+    energy: float | None = Field(None, description="Total energy E of `structure`, eV, without p V.")
+    enthalpy_per_atom: float | None = Field(
+        None, description="Enthalpy E + p V, eV/atom, by which candidates are compared; without a pressure the energy."
+    )
+    enthalpy: float | None = Field(None, description="Enthalpy of `structure`, eV.")
+    pressure: float = Field(0.0, description="Pressure p of the last tier, GPa.")
     accepted: bool | None = Field(None, description="Verdict of the search; None for the first population.")
     verdict: str | None = Field(None, description="Reason of the verdict.")
     temperature: float | None = Field(None, description="Metropolis temperature of the verdict, eV/atom.")
@@ -160,6 +171,7 @@ class CandidateDoc(StructureMetadata):
         values |= {
             "outcome": last.outcome,
             "reason": last.reason,
+            "pressure": last.pressure,
             "n_atoms": len(structure),
             "formula_units": len(structure) // atoms_per_unit,
             "structure_before": proposal.structure.as_dict(verbosity=0),
@@ -167,6 +179,7 @@ class CandidateDoc(StructureMetadata):
         }
         if last.outcome.is_success:
             values |= {"energy": last.energy, "energy_per_atom": last.energy_per_atom} | _space_groups(structure)
+            values |= {"enthalpy": last.enthalpy, "enthalpy_per_atom": last.enthalpy_per_atom}
         fields = [name for name in StructureMetadata.model_fields if name != "symmetry" or last.outcome.is_success]
         return cls.from_structure(meta_structure=structure, fields=fields, **values)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,12 @@ class RankingDoc(Document):
     search_id: str
     members: list[PoolMember] = Field(description="Those with an energy, in the order in which they came.")
     dropped: dict[str, int] = Field(default_factory=dict, description="How many have none, by outcome.")
+    done: int | None = Field(
+        None,
+        description="How many of its structures were computed when the allocation came to its end; the next job goes "
+        "on from there. None: all.",
+    )
+    cpu_seconds: float = Field(0.0, description="CPU time so far, of all its parts.")
 
 
 class GenerationSummary(Document):
@@ -41,6 +47,10 @@ class GeneratedDoc(Document):
     search_id: str
     summary: GenerationSummary
     members: list[PoolMember] = Field(description="The structures that are kept, lowest in predicted energy first.")
+    begun: dict[str, Any] | None = Field(
+        None,
+        description="The generation as it stood when the allocation came to its end; the next job goes on from there.",
+    )
 
 
 class PoolDoc(Document):

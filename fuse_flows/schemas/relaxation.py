@@ -23,11 +23,13 @@ class ResultDoc(Document):
     smax: float | None = None
     steps: int = 0
     seconds: float = 0.0
+    cpu_seconds: float | None = None
     reason: str = ""
     engine: str = ""
     engine_version: str = ""
     corrections: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    pressure: float = 0.0
 
     @classmethod
     def from_result(cls, result: RelaxResult) -> Self:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fuse_flows.schemas.base import Document
+from fuse_flows.schemas.tally import Tally
 from fuse_flows.search.state import SearchState
 
 
@@ -21,6 +22,8 @@ class PopulationDoc(Document):
         None,
         description="Those that were relaxed when the allocation came to its end; the next job begins with them.",
     )
+    ended: str | None = Field(None, description="When the job ended, UTC.")
+    tally: Tally | None = Field(None, description="The sum of its candidates.")
 
 
 class ProposalDoc(Document):
@@ -43,6 +46,8 @@ class StepDoc(Document):
     walker: int = 0
     step: int = Field(description="Last step that was judged; 0 once the first population is there.")
     candidates: list[dict[str, Any]] = Field(default_factory=list, description="One CandidateDoc per proposal.")
+    ended: str | None = Field(None, description="When the job ended, UTC; only in documents with candidates.")
+    tally: Tally | None = Field(None, description="The sum of its candidates.")
     state: SearchState = Field(description="State after the last step.")
     clusters: dict[str, str] | None = Field(
         None,

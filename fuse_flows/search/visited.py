@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fuse_flows.search.energies import compared
 from fuse_flows.structures.fingerprint import (
     Cell,
     Fingerprint,
@@ -45,6 +46,9 @@ VISITED_MINIMUM = "visited minimum"
 _TIGHT = {"ltol": 0.05, "stol": 0.05, "angle_tol": 2.0}
 _SURROUNDINGS = 0.02
 _NEIGHBOURS = (-1, 0, 1)
+
+_Bins = dict[tuple[int, int], dict[int, list["Minimum"]]]
+"""Minima by atoms of the primitive cell and bin of volume, then by bin of energy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +81,11 @@ class Minimum:
     @classmethod
     def from_candidate(cls, candidate: Mapping[str, Any]) -> Minimum | None:
         """Take the document of a candidate, as plain values; None unless its relaxation succeeded."""
-        if candidate["energy_per_atom"] is None or not candidate.get("fingerprint"):
+        if (energy := compared(candidate)) is None or not candidate.get("fingerprint"):
             return None
         return cls(
             candidate_id=candidate["candidate_id"],
-            energy_per_atom=candidate["energy_per_atom"],
+            energy_per_atom=energy,
             atoms=Fingerprint.parse(candidate["fingerprint"]).atoms,
             cell=Cell.from_dict(candidate["structure"]),
         )
@@ -111,17 +115,36 @@ class VisitedMinima:
         When two candidates are copies.
     minima
         The representatives known so far, in the order in which they were visited.
+    before
+        Others, visited before these: they are looked into but never added to, so that making one of these objects
+        takes no longer the more minima there are. It must not grow as long as this object is used.
     """
 
-    def __init__(self, config: DuplicatesConfig, minima: Iterable[Minimum] = ()) -> None:
+    def __init__(
+        self, config: DuplicatesConfig, minima: Iterable[Minimum] = (), before: VisitedMinima | None = None
+    ) -> None:
         self._config = config
-        self._by_volume: dict[tuple[int, int], dict[int, list[Minimum]]] = defaultdict(lambda: defaultdict(list))
+        self._before = before
+        self._by_volume: _Bins = defaultdict(lambda: defaultdict(list))
         self._size = 0
         for minimum in minima:
-            self._add(minimum)
+            self.add(minimum)
 
     def __len__(self) -> int:
-        return self._size
+        return self._size + (0 if self._before is None else len(self._before))
+
+    def add(self, minimum: Minimum) -> None:
+        """Add a minimum that is known to be new.
+
+        Parameters
+        ----------
+        minimum
+            The first candidate of its cluster.
+        """
+        key = (minimum.atoms, volume_bin(minimum.volume_per_atom, self._config.volume_tolerance))
+        energies = self._by_volume[key]
+        energies[energy_bin(minimum.energy_per_atom, self._config.energy_tolerance)].append(minimum)
+        self._size += 1
 
     def cluster_of(self, minimum: Minimum) -> str:
         """Put a relaxed candidate into its cluster; a new minimum opens one.
@@ -138,7 +161,7 @@ class VisitedMinima:
         """
         known = self.find(minimum)
         if known is None:
-            self._add(minimum)
+            self.add(minimum)
             return minimum.candidate_id
         return known.candidate_id
 
@@ -158,8 +181,9 @@ class VisitedMinima:
         here = energy_bin(minimum.energy_per_atom, self._config.energy_tolerance)
         near = [
             (distance, known)
-            for bins in self._near_in_volume(minimum.atoms, minimum.volume_per_atom)
+            for layers in self._near_in_volume(minimum.atoms, minimum.volume_per_atom)
             for shift in _NEIGHBOURS
+            for bins in layers
             for known in bins.get(here + shift, ())
             if (distance := abs(known.energy_per_atom - minimum.energy_per_atom)) < self._config.energy_tolerance
             and self._same_volume(known, minimum.volume_per_atom)
@@ -186,8 +210,7 @@ class VisitedMinima:
         """
         proposal = Minimum.from_structure("", structure, math.nan)
         volume = proposal.volume_per_atom
-        bins = self._near_in_volume(proposal.atoms, volume)
-        near = [known for energies in bins for minima in energies.values() for known in minima]
+        near = [known for layers in self._near_in_volume(proposal.atoms, volume) for known in _in_order(layers)]
         near = [known for known in near if self._same_volume(known, volume)]
         if not near:
             return None
@@ -199,19 +222,18 @@ class VisitedMinima:
                 return known
         return None
 
-    def _add(self, minimum: Minimum) -> None:
-        key = (minimum.atoms, volume_bin(minimum.volume_per_atom, self._config.volume_tolerance))
-        energies = self._by_volume[key]
-        energies[energy_bin(minimum.energy_per_atom, self._config.energy_tolerance)].append(minimum)
-        self._size += 1
-
-    def _near_in_volume(self, atoms: int, volume: float) -> Iterator[dict[int, list[Minimum]]]:
-        """Yield the minima in the bin of a volume and in those beside it, by bins of energy."""
+    def _near_in_volume(self, atoms: int, volume: float) -> Iterator[list[dict[int, list[Minimum]]]]:
+        """Yield the minima in the bin of a volume and in those beside it, by bins of energy; earlier layers first."""
         here = volume_bin(volume, self._config.volume_tolerance)
         for shift in _NEIGHBOURS:
-            bins = self._by_volume.get((atoms, here + shift))
-            if bins:
-                yield bins
+            layers = self._layers((atoms, here + shift))
+            if layers:
+                yield layers
+
+    def _layers(self, key: tuple[int, int]) -> list[dict[int, list[Minimum]]]:
+        layers = [] if self._before is None else self._before._layers(key)  # noqa: SLF001 - of the same class
+        own = self._by_volume.get(key)
+        return [*layers, own] if own else layers
 
     def _same_volume(self, known: Minimum, volume: float) -> bool:
         return abs(math.log(known.volume_per_atom / volume)) < math.log1p(self._config.volume_tolerance)
@@ -243,6 +265,12 @@ def clusters_of(config: DuplicatesConfig, members: Iterable[Minimum]) -> dict[st
     """
     visited = VisitedMinima(config)
     return {member.candidate_id: visited.cluster_of(member) for member in members}
+
+
+def _in_order(layers: list[dict[int, list[Minimum]]]) -> list[Minimum]:
+    """Return the minima as if all had been put into one layer: bins of energy as they were opened, oldest first."""
+    energies = dict.fromkeys(energy for bins in layers for energy in bins)
+    return [known for energy in energies for bins in layers for known in bins.get(energy, ())]
 
 
 def _matcher(**tolerances: Any) -> StructureMatcher:

@@ -22,6 +22,8 @@ COLUMNS = (
     "move",
     "outcome",
     "energy_per_atom",
+    "enthalpy_per_atom",
+    "pressure",
     "n_atoms",
     "formula_units",
     "space_group",
@@ -69,9 +71,9 @@ def history_frame(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The same rows with ``lowest`` (lowest energy of the walker so far, eV/atom) and ``is_new_lowest``.
+        The same rows with ``lowest`` (lowest enthalpy of the walker so far, eV/atom) and ``is_new_lowest``.
     """
-    energies = frame["energy_per_atom"].astype(float)
+    energies = frame["enthalpy_per_atom"].astype(float)
     lowest = energies.groupby(frame["walker"]).cummin()
     lowest = lowest.groupby(frame["walker"]).ffill()
     before = lowest.groupby(frame["walker"]).shift()

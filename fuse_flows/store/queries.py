@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.config import DuplicatesConfig
 from fuse_flows.errors import DatabaseError
 from fuse_flows.relax.result import Outcome
 from fuse_flows.search.visited import Minimum, VisitedMinima
-from fuse_flows.store.setup import clusters_of_population
+from fuse_flows.store.setup import clusters_of_population, enthalpies
+from fuse_flows.store.tallies import candidate_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _SEARCH_ID = "metadata.search_id"
 _PLACE = ("walker", "step", "index")
+_RANKED = ("candidate_id", "search_id", *_PLACE, "outcome", "enthalpy_per_atom", "space_group_number", "cluster_id")
+_FIRST_BATCH, _LARGEST_BATCH = 16, 512
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,10 @@ def candidates(connection: Connection, search_id: str, **conditions: Any) -> lis
     list of dict
         :class:`.CandidateDoc` documents, by walker, step and index.
     """
-    return _aggregate(connection, [search_id], conditions, [{"$sort": dict.fromkeys(_PLACE, 1)}])
+    fields = _fields_of(conditions)
+    shown = None if fields is None else {"candidate_id", "search_id", *_PLACE} | fields
+    ranked = _read(connection, [search_id], conditions, [{"$sort": dict.fromkeys(_PLACE, 1)}], fields=shown)
+    return list(_whole(connection, [search_id], ranked))
 
 
 def candidate_rows(
@@ -87,7 +94,9 @@ def candidate_rows(
     """
     shown = dict.fromkeys((*_PLACE, *fields), 1)
     stages: list[dict[str, Any]] = [{"$project": shown}, {"$sort": dict.fromkeys(_PLACE, 1)}]
-    return _aggregate(connection, [search_id], conditions or {}, stages)
+    asked = _fields_of(conditions or {})
+    needed = None if asked is None else {"candidate_id", *(name.split(".")[0] for name in shown)} | asked
+    return list(_read(connection, [search_id], conditions or {}, stages, fields=needed))
 
 
 def best_candidates(
@@ -99,7 +108,7 @@ def best_candidates(
     within: float | None = None,
     space_group: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the converged candidates of lowest energy.
+    """Return the converged candidates of lowest enthalpy, which is the energy without a pressure.
 
     Parameters
     ----------
@@ -120,16 +129,16 @@ def best_candidates(
     Returns
     -------
     list of dict
-        :class:`.CandidateDoc` documents, by energy per atom; the earlier one first where energies are equal.
+        :class:`.CandidateDoc` documents, by enthalpy per atom; the earlier one first where they are equal.
     """
     ids = _ids_of(connection, search_id_or_formula)
-    order = {"energy_per_atom": 1, "step": 1, "index": 1, "walker": 1, "search_id": 1}
+    order = {"enthalpy_per_atom": 1, "step": 1, "index": 1, "walker": 1, "search_id": 1}
     successes = [outcome.value for outcome in Outcome if outcome.is_success]
-    conditions: dict[str, Any] = {"outcome": {"$in": successes}, "energy_per_atom": {"$ne": None}}
+    conditions: dict[str, Any] = {"outcome": {"$in": successes}, "enthalpy_per_atom": {"$ne": None}}
     limit = math.inf
     if within is not None:
         lowest = best_candidates(connection, search_id_or_formula, 1)
-        limit = lowest[0]["energy_per_atom"] + within if lowest else -math.inf
+        limit = lowest[0]["enthalpy_per_atom"] + within if lowest else -math.inf
     stages: list[dict[str, Any]] = [{"$sort": order}]
     if unique:
         cluster = {"$ifNull": ["$cluster_id", "$candidate_id"]}
@@ -137,17 +146,24 @@ def best_candidates(
             {"$group": {"_id": cluster, "lowest": {"$first": "$$ROOT"}, "copies": {"$sum": 1}}},
             {"$replaceWith": {"$mergeObjects": ["$lowest", {"copies": "$copies"}]}},
             {
-                "$match": {"energy_per_atom": {"$lte": limit + DuplicatesConfig().energy_tolerance}}
+                "$match": {"enthalpy_per_atom": {"$lte": limit + DuplicatesConfig().energy_tolerance}}
             },  # copies lie so near
             {"$sort": order},
         ]
-        found = _merged(_read(connection, ids, conditions, stages), top if space_group is None else None)
-        near = [doc for doc in found if doc["energy_per_atom"] <= limit]
-        return [doc for doc in near if space_group in {None, doc["space_group_number"]}][:top]
-    conditions["energy_per_atom"]["$lte"] = limit
+        ranked = list(_read(connection, ids, conditions, stages, fields=_RANKED))
+        walkers = {(row["search_id"], row["walker"]) for row in ranked}
+        if len(walkers) > 1 or any(row.get("cluster_id") is None for row in ranked):
+            found = _merged(_whole(connection, ids, ranked), top if space_group is None else None)
+        else:
+            found = ranked  # all were compared when they were judged: only those asked for need be read
+        near = [doc for doc in found if doc["enthalpy_per_atom"] <= limit]
+        near = [doc for doc in near if space_group in {None, doc["space_group_number"]}][:top]
+        return near if found is not ranked else list(_whole(connection, ids, near))
+    conditions["enthalpy_per_atom"]["$lte"] = limit
     if space_group is not None:
         conditions["space_group_number"] = space_group
-    return _aggregate(connection, ids, conditions, [*stages, *([] if top is None else [{"$limit": top}])])
+    stages += [] if top is None else [{"$limit": top}]
+    return list(_whole(connection, ids, _read(connection, ids, conditions, stages, fields=_RANKED)))
 
 
 def counts_by_outcome(connection: Connection, search_id: str) -> dict[str, int]:
@@ -166,7 +182,8 @@ def counts_by_outcome(connection: Connection, search_id: str) -> dict[str, int]:
         Outcome to number, the most frequent first.
     """
     stages: list[dict[str, Any]] = [{"$group": {"_id": "$outcome", "n": {"$sum": 1}}}, {"$sort": {"n": -1, "_id": 1}}]
-    return {found["_id"]: found["n"] for found in _aggregate(connection, [search_id], {}, stages)}
+    found = _read(connection, [search_id], {}, stages, fields=["candidate_id", "step", "outcome"])
+    return {outcome["_id"]: outcome["n"] for outcome in found}
 
 
 def latest_step(connection: Connection, search_id: str, walker: int | None = None) -> dict[str, Any] | None:
@@ -211,9 +228,14 @@ def search_ids(connection: Connection) -> list[SearchSummary]:
     list of SearchSummary
         The one that was active last first.
     """
-    counts = {found["_id"]: found["n"] for found in connection.outputs.aggregate(_counting())}
+    counts = candidate_counts(connection)
     summaries = [_summary(connection, name, counts.get(name, 0)) for name in _all_ids(connection)]
     return sorted(summaries, key=lambda summary: (summary.updated, summary.search_id), reverse=True)
+
+
+def known_searches(connection: Connection) -> list[str]:
+    """Return the names of all searches, submitted or begun, sorted."""
+    return _all_ids(connection)
 
 
 def find_search(connection: Connection, text: str) -> str:
@@ -251,30 +273,73 @@ def find_search(connection: Connection, text: str) -> str:
     raise DatabaseError(f"search: {text!r} is neither a search nor a formula of {connection.uri}; {some}")
 
 
-def _aggregate(
-    connection: Connection, ids: Iterable[str], conditions: dict[str, Any], stages: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Run stages over the candidates of searches; see :func:`_read`."""
-    return list(_read(connection, ids, conditions, stages))
-
-
 def _read(
-    connection: Connection, ids: Iterable[str], conditions: dict[str, Any], stages: list[dict[str, Any]]
+    connection: Connection,
+    ids: Iterable[str],
+    conditions: dict[str, Any],
+    stages: list[dict[str, Any]],
+    *,
+    fields: Iterable[str] | None = None,
+    jobs: list[Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Run stages over the candidates of searches, the same as in the view; the searches are found by index."""
+    """Run stages over the candidates of searches, the same as in the view; the searches are found by index.
+
+    With ``fields``, those that conditions and stages need, MongoDB carries no structures along, and each candidate has
+    the ``_id`` of its document as ``job``. With ``jobs`` only these documents are read.
+    """
     ids = list(ids)
     query = {_SEARCH_ID: {"$in": ids}, "output.kind": "start", "output.clusters": {"$type": "object"}}
     begun = connection.outputs.find(query, {"output.clusters": 1})
     pairs = [{"k": member, "v": first} for doc in begun for member, first in doc["output"]["clusters"].items()]
+    candidate: Any = "$output.candidates"
     pipeline: list[dict[str, Any]] = [
-        {"$match": {_SEARCH_ID: {"$in": ids}}},
+        {"$match": {_SEARCH_ID: {"$in": ids}} if jobs is None else {"_id": {"$in": jobs}}}
+    ]
+    if fields is not None:
+        needed = {*fields, "energy", "energy_per_atom"}  # of older documents they are the enthalpies
+        pipeline.append({"$project": {f"output.candidates.{name}": 1 for name in sorted(needed)}})
+        candidate = {"$mergeObjects": [candidate, {"job": "$_id"}]}
+    pipeline += [
         {"$unwind": "$output.candidates"},
-        {"$replaceWith": "$output.candidates"},
-        {"$set": clusters_of_population("$", {"$literal": pairs})},
+        {"$replaceWith": candidate},
+        {"$set": clusters_of_population("$", {"$literal": pairs}) | enthalpies("$")},
         {"$match": conditions},
         *stages,
     ]
     yield from connection.outputs.aggregate(pipeline, allowDiskUse=True)
+
+
+def _whole(connection: Connection, ids: list[str], ranked: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Read the whole documents of candidates, in their order and as far as they are asked for; ``copies`` stay."""
+    rows, size = iter(ranked), _FIRST_BATCH
+    while batch := list(islice(rows, size)):
+        jobs = [row["job"] for row in batch if "job" in row]
+        if not jobs:
+            yield from batch  # they are whole
+            continue
+        chosen: dict[str, Any] = {"candidate_id": {"$in": [row["candidate_id"] for row in batch]}}
+        whole = _read(connection, ids, chosen, [], jobs=jobs)
+        found = {(doc["search_id"], doc["candidate_id"]): doc for doc in whole}
+        for row in batch:
+            document = found.get((row["search_id"], row["candidate_id"]))
+            if document is not None:
+                yield document | ({"copies": row["copies"]} if "copies" in row else {})
+        size = min(2 * size, _LARGEST_BATCH)
+
+
+def _fields_of(conditions: dict[str, Any]) -> set[str] | None:
+    """Return the fields of a candidate that conditions ask about; None if that cannot be told."""
+    fields: set[str] = set()
+    for key, value in conditions.items():
+        if not key.startswith("$"):
+            fields.add(key.split(".")[0])
+            continue
+        parts = [_fields_of(part) for part in value] if key in {"$and", "$or", "$nor"} else [None]
+        for part in parts:
+            if part is None:
+                return None
+            fields |= part
+    return fields
 
 
 def _merged(lowest: Iterable[dict[str, Any]], top: int | None) -> list[dict[str, Any]]:
@@ -285,7 +350,7 @@ def _merged(lowest: Iterable[dict[str, Any]], top: int | None) -> list[dict[str,
     for candidate in lowest:
         minimum = Minimum.from_candidate(candidate)
         if len(merged) == top:
-            highest = list(merged.values())[-1]["energy_per_atom"]
+            highest = list(merged.values())[-1]["enthalpy_per_atom"]
             if minimum is None or minimum.energy_per_atom > highest + tolerances.energy_tolerance:
                 break
         known = None if minimum is None else visited.find(minimum)
@@ -296,11 +361,6 @@ def _merged(lowest: Iterable[dict[str, Any]], top: int | None) -> list[dict[str,
             if minimum is not None:
                 visited.cluster_of(minimum)
     return list(merged.values())
-
-
-def _counting() -> list[dict[str, Any]]:
-    size = {"$size": {"$ifNull": ["$output.candidates", []]}}
-    return [{"$match": {_SEARCH_ID: {"$gte": ""}}}, {"$group": {"_id": f"${_SEARCH_ID}", "n": {"$sum": size}}}]
 
 
 def _all_ids(connection: Connection) -> list[str]:
@@ -320,7 +380,7 @@ def _ids_of(connection: Connection, text: str) -> list[str]:
 def _summary(connection: Connection, search_id: str, n_candidates: int) -> SearchSummary:
     query = {_SEARCH_ID: search_id}
     output = connection.outputs.find_one(query, {"completed_at": 1}, sort=[("output.step", -1)])
-    workflow = connection.launchpad.workflows.find_one(query, {"updated_on": 1}, sort=[("_id", -1)])
+    workflow = output or connection.launchpad.workflows.find_one(query, {"updated_on": 1}, sort=[("_id", -1)])
     updated = output["completed_at"] if output else workflow["updated_on"] if workflow else ""
     return SearchSummary(search_id, _formula_of(search_id), n_candidates, str(updated))
 

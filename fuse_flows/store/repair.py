@@ -65,6 +65,7 @@ def repair(
     rerun_fizzled: bool = True,
     patience: float = 3.0,
     idle_worker: str | None = None,
+    most_losses: int | None = None,
 ) -> RepairReport:
     """Mend what dead processes left behind.
 
@@ -84,6 +85,8 @@ def repair(
         Seconds after which a suspicion is checked again; 0 only when no worker can be alive.
     idle_worker
         Name of a worker that is known to run nothing, such as this process itself: what it seems to run is lost.
+    most_losses
+        A job that has been run so many times and was lost again is marked as failed; None: it always runs again.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def repair(
     for launch_id in lost:
         launchpad.mark_fizzled(launch_id)
     unreserved = [fw_id for fw_id, _ in broken["unheld"] & scope.unheld()]
-    _rerun(launchpad, scope.fireworks_of(lost) + unreserved)
+    _rerun(launchpad, scope.fireworks_of(lost, most_losses) + unreserved)
     failed = scope.failed() if rerun_fizzled else []
     _rerun(launchpad, failed)
     return RepairReport(unlocked, orphans, released, len(broken["unnoticed"]), len(lost), len(unreserved), len(failed))
@@ -208,17 +211,18 @@ class _Scope:
         return [
             launch["launch_id"]
             for launch in running
-            if launch["fworker"]["name"] == idle_worker or _is_lost(launch, lost_after)
+            if launch["fworker"]["name"] == idle_worker or is_lost(launch, lost_after)
         ]
 
-    def fireworks_of(self, launch_ids: list[int]) -> list[int]:
-        """Return the fireworks that ended with these launches, and with no other."""
+    def fireworks_of(self, launch_ids: list[int], most_losses: int | None) -> list[int]:
+        """Return the fireworks that ended with these launches, and with no other, unless they ran too often before."""
         query = {"launches": {"$in": launch_ids}, "state": {"$in": ["RUNNING", "FIZZLED"]}}
-        found = self._launchpad.fireworks.find(query, {"fw_id": 1, "launches": 1})
+        found = self._launchpad.fireworks.find(query, {"fw_id": 1, "launches": 1, "archived_launches": 1})
         return [
             firework["fw_id"]
             for firework in found
             if all(state == "FIZZLED" for state in self._launch_states(firework["launches"]))
+            and (most_losses is None or len(firework.get("archived_launches", ())) + 1 < most_losses)
         ]
 
     def unheld(self) -> set[tuple[int, Any]]:
@@ -252,8 +256,16 @@ class _Scope:
         return [launch["state"] for launch in found]
 
 
-def _is_lost(launch: dict[str, Any], lost_after: float | None) -> bool:
-    """Judge a running launch by the process of its worker if that is known, else by its last ping."""
+def is_lost(launch: dict[str, Any], lost_after: float | None) -> bool:
+    """Judge a running launch by the process of its worker if that is known, else by its last ping.
+
+    Parameters
+    ----------
+    launch
+        With ``fworker`` and ``state_history``.
+    lost_after
+        Seconds without a ping after which a worker elsewhere is lost; None: never for this reason.
+    """
     running = [entry for entry in launch["state_history"] if entry["state"] == "RUNNING"]
     began, pinged = _time(running[-1]["created_on"]), _time(running[-1]["updated_on"])
     pid = local_worker_pid(launch["fworker"]["name"])

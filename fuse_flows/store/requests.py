@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fireworks import LaunchPad
+    from fireworks import Firework, LaunchPad
     from pymongo.collection import Collection
 
 REQUESTS = "fuse_requests"
+PUT_BACK = "put_back_for_stop"
+"""Mark in the spec of jobs that a worker took although their search was asked to stop, and put back."""
 STOP_REQUESTED = "stop requested"
 """The reason that a search records when it ends on request."""
 
@@ -65,10 +67,30 @@ def withdraw_stop(launchpad: LaunchPad, search_id: str) -> bool:
     found = _requests(launchpad).find_one_and_update({"_id": search_id}, {"$set": {"stop": False}})
     if found is None:
         return False
-    paused = {"fw_id": {"$in": found["paused"]}, "spec.search_id": search_id, "state": "PAUSED"}
-    launchpad.fireworks.update_many(paused, {"$set": {"state": "READY", "updated_on": datetime.now(UTC)}})
+    ours = [{"fw_id": {"$in": found["paused"]}}, {f"spec.{PUT_BACK}": True}]
+    paused = {"spec.search_id": search_id, "state": "PAUSED", "$or": ours}
+    update = {"$set": {"state": "READY", "updated_on": datetime.now(UTC)}, "$unset": {f"spec.{PUT_BACK}": True}}
+    launchpad.fireworks.update_many(paused, update)
     _requests(launchpad).delete_one({"_id": search_id})
     return True
+
+
+def paused_firework(firework: Firework) -> Firework:
+    """Make a new Firework one that nobody runs until the request of its search is withdrawn.
+
+    Parameters
+    ----------
+    firework
+        A Firework that is not on the LaunchPad yet.
+
+    Returns
+    -------
+    Firework
+        The same.
+    """
+    firework.state = "PAUSED"
+    firework.spec[PUT_BACK] = True
+    return firework
 
 
 def is_stop_requested(launchpad: LaunchPad, search_id: str) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fuse_flows.errors import DatabaseError
+from fuse_flows.relax.hull import level_of_tier
 from fuse_flows.store.connection import Connection, connect
 from fuse_flows.store.frames import COLUMNS, candidate_frame, history_frame, move_frame, tier_frame
 from fuse_flows.store.queries import best_candidates, candidate_rows, candidates, find_search
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from fuse_flows.config import SearchConfig
+    from fuse_flows.relax.hull import ReferenceEntries
 
 
 class Search:
@@ -67,6 +69,7 @@ class Search:
         within: float | None = None,
         space_group: int | str | None = None,
         outcome: str | None = None,
+        hull: ReferenceEntries | None = None,
         **conditions: Any,
     ) -> pd.DataFrame: ...
 
@@ -78,6 +81,7 @@ class Search:
         within: float | None = None,
         space_group: int | str | None = None,
         outcome: str | None = None,
+        hull: ReferenceEntries | None = None,
         **conditions: Any,
     ) -> list[dict[str, Any]]: ...
 
@@ -88,6 +92,7 @@ class Search:
         within: float | None = None,
         space_group: int | str | None = None,
         outcome: str | None = None,
+        hull: ReferenceEntries | None = None,
         **conditions: Any,
     ) -> pd.DataFrame | list[dict[str, Any]]:
         """Return candidates in the order in which they were judged.
@@ -102,6 +107,9 @@ class Search:
             Only those of this space group (at a tolerance of 0.1 A), by number or symbol.
         outcome
             Only those whose relaxation ended so; see :class:`.Outcome`.
+        hull
+            Entries from :func:`.read_references`: adds ``e_above_hull`` (eV/atom; negative below the hull of the
+            entries) and ``hull_level`` to each.
         **conditions
             Fields of a candidate with the value, or MongoDB condition, that they must fulfil.
 
@@ -114,7 +122,7 @@ class Search:
         Raises
         ------
         ConfigError
-            If there is no such space group or outcome.
+            If there is no such space group or outcome, or the entries are of another level than the last tier.
         """
         query: dict[str, Any] = dict(conditions)
         if outcome is not None:
@@ -123,16 +131,50 @@ class Search:
             query["space_group_number"] = space_group_number(space_group)
         if within is not None:
             lowest = self.best(1)
-            limit = lowest[0]["energy_per_atom"] + within if lowest else None
-            query["$and"] = [*query.get("$and", []), {"energy_per_atom": {"$ne": None, "$lte": limit}}]
+            limit = lowest[0]["enthalpy_per_atom"] + within if lowest else None
+            query["$and"] = [*query.get("$and", []), {"enthalpy_per_atom": {"$ne": None, "$lte": limit}}]
         if documents:
-            return candidates(self.connection, self.search_id, **query)
+            documented = candidates(self.connection, self.search_id, **query)
+            return documented if hull is None else self.above_hull(documented, hull)
         frame = candidate_frame(candidate_rows(self.connection, self.search_id, COLUMNS))
         if query:
             found = candidate_rows(self.connection, self.search_id, ["candidate_id"], query)
             chosen = {row["candidate_id"] for row in found}
             frame = frame[frame["candidate_id"].isin(chosen)].reset_index(drop=True)
+        if hull is not None:
+            energies = frame["enthalpy_per_atom"].astype(float)
+            frame = frame.assign(e_above_hull=energies - self.hull_energy(hull), hull_level=self._mark(hull))
         return frame
+
+    def hull_energy(self, hull: ReferenceEntries) -> float:
+        """Return the energy of a hull at the composition of the search.
+
+        Parameters
+        ----------
+        hull
+            Entries from :func:`.read_references`.
+
+        Returns
+        -------
+        float
+            eV/atom.
+
+        Raises
+        ------
+        ConfigError
+            If the entries are of another level than the last tier, or an element has none.
+        """
+        hull.check(level_of_tier(self.config.tiers[-1]))
+        return hull.energy_per_atom(self.formula)
+
+    def above_hull(self, documents: list[dict[str, Any]], hull: ReferenceEntries) -> list[dict[str, Any]]:
+        """Return candidates with ``e_above_hull`` (eV/atom, None without energy) and ``hull_level`` added."""
+        zero, mark = self.hull_energy(hull), self._mark(hull)
+        energies = [doc["enthalpy_per_atom"] for doc in documents]
+        above = [None if energy is None else energy - zero for energy in energies]
+        return [
+            doc | {"e_above_hull": energy, "hull_level": mark} for doc, energy in zip(documents, above, strict=True)
+        ]
 
     def best(
         self, n: int | None = 10, *, within: float | None = None, space_group: int | str | None = None
@@ -263,6 +305,9 @@ class Search:
         ]
         found = next(iter(self.connection.outputs.aggregate(stages)), None)
         return None if found is None else (str(found["first"])[:19], str(found["last"])[:19])
+
+    def _mark(self, hull: ReferenceEntries) -> str:
+        return hull.mark(level_of_tier(self.config.tiers[-1]))
 
     def _lowest(
         self, n: int | None, within: float | None, space_group: int | str | None, *, unique: bool

@@ -10,8 +10,9 @@ from fuse_flows.schemas.step import SearchDoc
 from fuse_flows.search.judge import TARGET_REACHED
 from fuse_flows.search.state import SearchState
 from fuse_flows.search.walkers import PATIENCE_EXHAUSTED, have_lost_patience
-from fuse_flows.store.queries import candidates, counts_by_outcome, latest_step
+from fuse_flows.store.queries import latest_step
 from fuse_flows.store.requests import STOP_REQUESTED, is_stop_requested
+from fuse_flows.store.tallies import outcome_counts
 
 if TYPE_CHECKING:
     from fuse_flows.store.connection import Connection
@@ -76,7 +77,7 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
     steps = [latest_step(connection, search_id, walker) for walker in range(config.walkers.number)]
     outputs = [found["output"] for found in steps if found is not None]
     states = [SearchState.model_validate(output["state"]) for output in outputs]
-    outcomes = counts_by_outcome(connection, search_id)
+    outcomes = outcome_counts(connection, search_id)
     jobs = jobs_by_state(connection, search_id)
     unfinished = unfinished_jobs(connection, search_id) > 0
     reason = _stop_reason(config, states)
@@ -242,8 +243,12 @@ def _best_energy(connection: Connection, config: SearchConfig, states: list[Sear
     """Return the lowest energy: from the states of the walks, or from first populations while those are relaxed."""
     energies = [state.best.energy_per_atom for state in states if state.best is not None]
     if len(states) < config.walkers.number:
-        found = candidates(connection, config.search_id, energy_per_atom={"$ne": None}, step=0)
-        energies += [member["energy_per_atom"] for member in found]
+        stages: list[dict[str, Any]] = [
+            {"$match": {"metadata.search_id": config.search_id, "output.kind": "population"}},
+            {"$group": {"_id": None, "lowest": {"$min": {"$min": "$output.candidates.enthalpy_per_atom"}}}},
+        ]
+        found = next(iter(connection.outputs.aggregate(stages)), {"lowest": None})
+        energies += [] if found["lowest"] is None else [found["lowest"]]
     return min(energies, default=None)
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
     from pymongo.database import Database
 
+TALLIES = "search_kind_ended_tally"
+"""The index that answers how many candidates there are, and when they were made, without reading any."""
+
 _NAMESPACE_EXISTS = 48
 _SEARCH_ID = "metadata.search_id"
 
@@ -72,6 +75,7 @@ def candidates_pipeline(outputs: str, fields: Iterable[str]) -> list[dict[str, A
     shown: dict[str, Any] = {field: f"$job.output.candidates.{field}" for field in fields if field != "search_id"}
     pairs = {"$reduce": {"input": "$start.members", "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this"]}}}
     filled = clusters_of_population("$job.output.candidates.", pairs)
+    filled |= enthalpies("$job.output.candidates.")
     shown |= {field: expression for field, expression in filled.items() if field in shown}
     return [
         {"$match": {_SEARCH_ID: {"$gte": ""}}},
@@ -94,6 +98,23 @@ def candidates_pipeline(outputs: str, fields: Iterable[str]) -> list[dict[str, A
         {"$unwind": "$job.output.candidates"},
         {"$project": {"_id": 0, "search_id": "$_id", **shown}},
     ]
+
+
+def enthalpies(member: str) -> dict[str, Any]:
+    """Return the expressions that give candidates from before there was pressure an enthalpy: their energy.
+
+    Parameters
+    ----------
+    member
+        Beginning of the paths to the fields of a candidate.
+
+    Returns
+    -------
+    dict
+        ``enthalpy`` and ``enthalpy_per_atom``; those that have one keep it.
+    """
+    pairs = {"enthalpy": "energy", "enthalpy_per_atom": "energy_per_atom"}
+    return {field: {"$ifNull": [f"{member}{field}", f"{member}{energy}"]} for field, energy in pairs.items()}
 
 
 def clusters_of_population(member: str, pairs: Any) -> dict[str, Any]:
@@ -151,8 +172,9 @@ def _index_outputs(connection: Connection) -> None:
     """Make the indexes of the JobStore, which makes none itself."""
     outputs = connection.outputs
     outputs.create_index([("uuid", 1), ("index", 1)], unique=True)
-    outputs.create_index([(_SEARCH_ID, 1), ("output.kind", 1)])
+    outputs.create_index([(_SEARCH_ID, 1), ("output.kind", 1), ("output.ended", 1), ("output.tally", 1)], name=TALLIES)
     outputs.create_index([(_SEARCH_ID, 1), ("output.step", -1)])
+    outputs.create_index([(_SEARCH_ID, 1), ("output.walker", 1), ("output.step", -1)])
     ended = "output.state.stop_reason"
     outputs.create_index([(_SEARCH_ID, 1), (ended, 1)], partialFilterExpression={ended: {"$type": "string"}})
     for store in connection.jobstore.additional_stores.values():

@@ -1,6 +1,6 @@
 """`status` tells in one line what a search has learnt about its moves."""
 
-from fuse_flows.cli import results
+from fuse_flows.cli import status
 from fuse_flows.cli.console import console
 from fuse_flows.config import MoveName, SearchConfig
 from fuse_flows.schemas.step import SearchDoc
@@ -16,7 +16,7 @@ def shown(**changes):
     values = {"search_id": search.search_id, "formula": "MgO", "status": "running", "n_structures": 1}
     document = SearchDoc(**values, max_structures=200, states=[state], config=search.model_dump(mode="json"))
     with console.capture() as captured:
-        results._print_search(document, None)
+        status.print_search(document, None)
     return [line for line in captured.get().splitlines() if "policy" in line]
 
 

@@ -35,7 +35,7 @@ def run(connection, search):
     found = sorted(candidates(connection, search.search_id), key=lambda d: (d["step"], d["index"]))
     for document in found:
         for tier in document["tiers"]:
-            del tier["seconds"]
+            del tier["seconds"], tier["cpu_seconds"]
     return [(d["candidate_id"], d["outcome"], d["energy_per_atom"], d["structure"], d["tiers"]) for d in found]
 
 

@@ -209,7 +209,7 @@ def test_refused_on_submission(standin, monkeypatch, tmp_path):
     bad = [{"calculator": "vasp", "calculator_kwargs": {"stages": [{"NSW": 1, "KSPACING": 0.3, "EDIFGF": 1}]}}]
     (tmp_path / "bad.yaml").write_text(json.dumps({"tiers": bad}))
     with pytest.raises(ConfigError, match="VASP does not know EDIFGF"):
-        search_config("Ca3Ti2O7", tmp_path / "bad.yaml")
+        search_config("Ca3Ti2O7", config=tmp_path / "bad.yaml")
     monkeypatch.setattr(atomate2.SETTINGS, "VASP_CMD", "no_such_program")
     with pytest.raises(ConfigError, match="'no_such_program' is no program here"):
         search_config("Ca3Ti2O7", tiers="lj,vasp")

@@ -65,12 +65,9 @@ def _read_at(finished, monkeypatch):
 
 def ids(visited):
     """The representatives, in an order of their own."""
-    return sorted(
-        minimum.candidate_id
-        for energies in visited._by_volume.values()
-        for minima in energies.values()
-        for minimum in minima
-    )
+    before = [] if visited._before is None else ids(visited._before)
+    own = [known.candidate_id for bins in visited._by_volume.values() for minima in bins.values() for known in minima]
+    return sorted([*before, *own])
 
 
 def expected(connection, search, step):

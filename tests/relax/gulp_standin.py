@@ -28,6 +28,7 @@ class Crystal:
         kinds = sorted(splines)
         self.splines = [splines[kind] for kind in kinds]
         self.kind = np.array([[kinds.index(tuple(sorted((a, b)))) for b in symbols] for a in symbols])
+        self.pressure = 0.0
         self.shift = float(os.environ.get("GULP_STANDIN_SHIFT", "0"))
 
     def compute(self, frac, cell):
@@ -50,7 +51,8 @@ class Crystal:
         return 0.5 * energy.sum() + self.shift * len(frac), gradient @ cell.T, strain
 
     def energy(self):
-        return self.compute(self.frac, self.cell)[0]
+        """Return the enthalpy (eV) if there is a pressure (eV/A^3)."""
+        return self.compute(self.frac, self.cell)[0] + self.pressure * abs(np.linalg.det(self.cell))
 
     def optimise(self, cycles, tolerance, *, relax_cell):
         """Return the cycles that were needed and whether they sufficed."""
@@ -64,6 +66,8 @@ class Crystal:
         def function(x):
             frac, strained = unpack(x)
             energy, gradient, strain = self.compute(frac, strained)
+            work = self.pressure * abs(np.linalg.det(strained))
+            energy, strain = energy + work, strain + work * np.eye(3)
             strain = np.linalg.inv(np.linalg.inv(cell) @ strained) @ strain
             return energy, np.concatenate([gradient.ravel(), relax_cell * ((strain + strain.T) / 2).ravel()])
 
@@ -102,7 +106,11 @@ def read_input(lines):
     atoms = [line for line in atoms if len(line) == 5 and line[1] == "core"]
     frac = np.array([line[2:] for line in atoms], float)
     splines, r_max = read_library(options["include"][0])
-    return words, options, Crystal([a[0] for a in atoms], cell, frac, splines, r_max)
+    crystal = Crystal([a[0] for a in atoms], cell, frac, splines, r_max)
+    if "pressure" in options:
+        assert options["pressure"][1] == "GPa"
+        crystal.pressure = float(options["pressure"][0]) / 160.2176634
+    return words, options, crystal
 
 
 def cell_parameters(cell):
@@ -122,11 +130,14 @@ def write_restart(path, words, crystal, energy):
     Path(path).write_text(text)
 
 
-def components(energy):
+def components(energy, work):
+    name = "enthalpy  " if work else "energy    "
+    share = f"  Pressure*volume            = {work:20.8f} eV    \n" if work else ""
     return (
-        f"\n  Components of energy : \n\n{RULE}\n  Interatomic potentials     = {energy:20.8f} eV    \n{RULE}\n"
-        f"  Total lattice energy       = {energy:20.8f} eV    \n{RULE}\n"
-        f"  Total lattice energy       = {energy * 96.4853:20.4f} kJ/(mole unit cells)\n{RULE}\n"
+        f"\n  Components of energy : \n\n{RULE}\n  Interatomic potentials     = {energy - work:20.8f} eV    \n"
+        f"{share}{RULE}\n"
+        f"  Total lattice {name}   = {energy:20.8f} eV    \n{RULE}\n"
+        f"  Total lattice {name}   = {energy * 96.4853:20.4f} kJ/(mole unit cells)\n{RULE}\n"
     )
 
 
@@ -155,7 +166,7 @@ def main():
         print("\n\n!! ERROR : Largest core-shell distance exceeds cutoff of cuts\n\n  Program terminated by gulp !!")
         return
     words, options, crystal = read_input(text.splitlines())
-    print(components(crystal.energy()))
+    print(components(crystal.energy(), crystal.pressure * abs(np.linalg.det(crystal.cell))))
     if "opti" not in words:
         return
     print("\n  Start of bulk optimisation :\n")
@@ -176,8 +187,9 @@ def main():
     if kind == "cpu":
         ending = "**** CPU limit has been exceeded - restart optimisation ****"
     number = f"{energy:16.8f}" if kind != "stars" else "*" * 16
-    print(f"\n\n  {ending}\n\n\n  Final energy = {number} eV      \n  Final Gnorm  = {0.05:16.8f}")
-    print(components(energy))
+    name = "enthalpy" if crystal.pressure else "energy"
+    print(f"\n\n  {ending}\n\n\n  Final {name} = {number} eV      \n  Final Gnorm  = {0.05:16.8f}")
+    print(components(energy, crystal.pressure * abs(np.linalg.det(crystal.cell))))
     if kind == "collapse":
         crystal.cell = crystal.cell * 0.5
     if kind != "no_restart":

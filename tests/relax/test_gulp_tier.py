@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.neighborlist import neighbor_list
+from ase.units import GPa
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -119,6 +120,18 @@ def test_positive_energies_count(monkeypatch, library, rocksalt):
     result = build_relaxer(tier(library)).relax(rocksalt())
     assert result.outcome is Outcome.CONVERGED
     assert result.energy == pytest.approx(800 + energy_of(result.structure, library), abs=1e-5)
+
+
+def test_pressure(gulp, library, rocksalt):
+    """GULP prints the enthalpy then; what is kept is the energy, and p V is added once."""
+    pressed, free = (build_relaxer(tier(library, pressure=p)).relax(rocksalt(rattle=0.02)) for p in (10.0, None))
+    assert (pressed.outcome, pressed.pressure) == ("CONVERGED", 10.0)
+    assert "pressure 10 GPa" in gulp()[0]["input"]
+    assert "pressure" not in gulp()[-1]["input"]
+    assert pressed.structure.volume < 0.99 * free.structure.volume
+    assert pressed.energy == pytest.approx(energy_of(pressed.structure, library), abs=1e-3)
+    assert pressed.enthalpy == pytest.approx(pressed.energy + 10.0 * GPa * pressed.structure.volume)
+    assert pressed.enthalpy < free.energy + 10.0 * GPa * free.structure.volume
 
 
 def test_constant_volume(gulp, library, rocksalt):

@@ -128,3 +128,26 @@ def test_unrelaxed_copies_are_recognised_with_tight_tolerances():
     sheared = Structure(Lattice.from_parameters(A, A, A, 90, 90, 84), ROCKSALT.species, ROCKSALT.frac_coords)
     assert visited.recognise(sheared) is None
     assert VisitedMinima(CONFIG).recognise(ROCKSALT) is None
+
+
+@settings(deadline=None, max_examples=25)
+@given(split=st.integers(0, 12), seed=st.integers(0, 10**6))
+def test_minima_from_before_answer_like_those_in_one_place(split, seed):
+    rng = np.random.default_rng(seed)
+    names = rng.choice(sorted(POLYMORPHS), size=12)
+    minima = [minimum(POLYMORPHS[name], -6.0 + 4e-4 * rng.integers(-4, 5), str(k)) for k, name in enumerate(names)]
+    whole = VisitedMinima(CONFIG, minima)
+    parted = VisitedMinima(CONFIG, minima[split:], before=VisitedMinima(CONFIG, minima[:split]))
+    assert len(parted) == len(whole) == 12
+    for name, structure in POLYMORPHS.items():
+        asked = minimum(structure, -6.0 + 4e-4 * rng.integers(-4, 5), name)
+        assert parted.find(asked) is whole.find(asked)
+        assert parted.recognise(structure) is whole.recognise(structure)
+
+
+def test_minima_from_before_are_never_added_to():
+    before = VisitedMinima(CONFIG, [minimum(ROCKSALT, name="a")])
+    visited = VisitedMinima(CONFIG, before=before)
+    assert visited.cluster_of(minimum(CSCL, name="b")) == "b"
+    assert visited.cluster_of(minimum(ROCKSALT, name="c")) == "a"
+    assert (len(visited), len(before)) == (2, 1)

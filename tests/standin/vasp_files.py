@@ -14,6 +14,7 @@ DEFAULTS = {
     "NELMIN": 2,
     "NSW": 0,
     "ISIF": 2,
+    "PSTRESS": 0.0,
     "ISPIN": 1,
     "ISMEAR": 1,
     "SIGMA": 0.2,
@@ -153,7 +154,9 @@ class Writer:
 
     def step(self, loops, seconds):
         """Write an ionic step with so many electronic ones."""
-        crystal, energy = self.crystal, self.crystal.energy
+        crystal, energy, pstress = self.crystal, self.crystal.energy, float(self.parameters["PSTRESS"])
+        work = pstress / KBAR * crystal.volume  # in VASP p V enters after the electrons, in all but one place
+        enthalpy = f"  enthalpy is  TOTEN    = {energy + work:18.8f} eV   P V= {work:18.8f}\n" if pstress else ""
         self.steps += 1
         descent = [energy + 10.0 * 0.02**k for k in range(1, loops + 1)]
         self.oszicar.write(
@@ -163,7 +166,7 @@ class Writer:
             d = value - energy
             self.oszicar.write(f"DAV: {k:3d}    {value:18.12E}   {d:13.5E}  {d:13.5E}  1000   0.100E+01\n")
             self.outcar.write(f"--------------------------------------- Iteration {self.steps:6d}({k:4d})  ---\n")
-        self.oszicar.write(f"{self.steps:4d} F= {energy:.8E} E0= {energy:.8E}  d E =0.1E+00\n")
+        self.oszicar.write(f"{self.steps:4d} F= {energy + work:.8E} E0= {energy + work:.8E}  d E =0.1E+00\n")
         kbar = -KBAR * crystal.stress  # VASP counts pressure as positive
         places = [kbar[a, b] for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0))]
         cart = crystal.frac @ crystal.cell
@@ -171,21 +174,21 @@ class Writer:
             f" number of electron {self.electrons:14.7f} magnetization       0.0000000\n"
             "  entropy T*S    EENTRO =        0.00000000\n  in kB  "
             + " ".join(f"{x:11.5f}" for x in places)
-            + f"\n  external pressure = {np.trace(kbar) / 3:11.2f} kB  Pullay stress =  0.00 kB\n\n"
+            + f"\n  external pressure = {np.trace(kbar) / 3 - pstress:11.2f} kB  Pullay stress =  {pstress:.2f} kB\n\n"
             f" POSITION                                       TOTAL-FORCE (eV/Angst)\n {'-' * 83}\n"
             + "".join(
                 " " + " ".join(f"{x:13.6f}" for x in (*p, *f)) + "\n" for p, f in zip(cart, crystal.forces, strict=True)
             )
             + f" {'-' * 83}\n    total drift:                               0.000000      0.000000      0.000000\n\n"
             f"  free  energy   TOTEN  = {energy:18.8f} eV\n"
-            f"  energy  without entropy= {energy:18.8f}  energy(sigma->0) = {energy:18.8f}\n"
+            f"  energy  without entropy= {energy:18.8f}  energy(sigma->0) = {energy:18.8f}\n{enthalpy}"
             f"     LOOP+:  cpu time    {seconds:.4f}: real time    {seconds:.4f}\n"
         )
         self.xml.write(
             ("</calculation>\n" if self.steps > 1 else "")
             + "<calculation>\n"
             + "".join(f"<scstep>{energies(value)}</scstep>\n" for value in descent)
-            + f"{self.geometry()}{varray('forces', crystal.forces)}{varray('stress', kbar)}{energies(energy)}\n"
+            + f"{self.geometry()}{varray('forces', crystal.forces)}{varray('stress', kbar)}{energies(energy + work)}\n"
         )
         for file in (self.oszicar, self.outcar, self.xml):
             file.flush()

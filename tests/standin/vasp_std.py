@@ -1,8 +1,8 @@
 """A stand-in for the program VASP in tests: speaks its files, does no DFT, and can be told to go wrong.
 
 It reads POSCAR, INCAR and POTCAR of its working directory, relaxes with a cheap potential honouring NSW, IBRION, ISIF,
-EDIFF, EDIFFG, NELM and a STOPCAR, and writes OUTCAR, vasprun.xml, OSZICAR and CONTCAR as far as custodian, pymatgen
-and emmet read them. Nothing of it is a result of VASP, and nothing of it is part of the package.
+EDIFF, EDIFFG, PSTRESS, NELM and a STOPCAR, and writes OUTCAR, vasprun.xml, OSZICAR and CONTCAR as far as custodian,
+pymatgen and emmet read them. Nothing of it is a result of VASP, and nothing of it is part of the package.
 
 Environment
 -----------
@@ -29,7 +29,7 @@ if __name__ == "__main__":  # monitors of custodian must not see the files of an
         Path(_name).write_text("")
 
 import numpy as np
-from vasp_files import Writer, read_incar, read_poscar, read_potcar
+from vasp_files import KBAR, Writer, read_incar, read_poscar, read_potcar
 
 MESSAGES = {
     "zbrent": " ZBRENT: fatal error in bracketing\n     please rerun with smaller EDIFF, or copy CONTCAR\n"
@@ -108,8 +108,8 @@ def ase_model(kind, symbols):
 class Descent:
     """L-BFGS on positions and, with ISIF 3 and above, on the deformation of the cell."""
 
-    def __init__(self, crystal, isif):
-        self.crystal, self.moves_cell = crystal, isif >= 3
+    def __init__(self, crystal, isif, pstress):
+        self.crystal, self.moves_cell, self.pressure = crystal, isif >= 3, pstress / KBAR
         self.cell, self.cart = crystal.cell.copy(), crystal.frac @ crystal.cell
         self.scale = len(crystal.symbols) ** 0.5 * crystal.volume ** (1 / 3)
         self.history = []
@@ -118,9 +118,14 @@ class Descent:
 
     def gradient(self):
         bend = self.x[-9:].reshape(3, 3) / self.scale
-        on_cell = self.crystal.volume * self.crystal.stress @ np.linalg.inv(bend).T / self.scale
+        stress = self.crystal.stress + self.pressure * np.eye(3)
+        on_cell = self.crystal.volume * stress @ np.linalg.inv(bend).T / self.scale
         on_cell = 0.5 * (on_cell + on_cell.T) if self.moves_cell else np.zeros((3, 3))
         return np.concatenate([-(self.crystal.forces @ bend).ravel(), on_cell.ravel()])
+
+    @property
+    def value(self):
+        return self.crystal.energy + self.pressure * self.crystal.volume
 
     def step(self):
         q, stack = self.g.copy(), []
@@ -214,14 +219,18 @@ def main():
     settings = writer.parameters
     nelm = int(settings["NELM"])
     loops = nelm if fault.name == "nelm" else min(nelm - 1, 3 + int(-np.log10(settings["EDIFF"])))
-    descent, before, began = Descent(crystal, int(settings["ISIF"])), None, time.monotonic()
+    descent, before, began = (
+        Descent(crystal, int(settings["ISIF"]), float(settings["PSTRESS"])),
+        None,
+        time.monotonic(),
+    )
     while True:
         fault.before_step(writer.steps + 1)
         if writer.steps:
             descent.step()
         writer.step(loops, time.monotonic() - began)
-        say(f"{writer.steps:4d} F= {crystal.energy:.8E} E0= {crystal.energy:.8E}  d E =0.1E+00")
-        change, before = None if before is None else crystal.energy - before, crystal.energy
+        say(f"{writer.steps:4d} F= {descent.value:.8E} E0= {descent.value:.8E}  d E =0.1E+00")
+        change, before = None if before is None else descent.value - before, descent.value
         if is_converged(crystal, float(settings["EDIFFG"]), change):
             say(" reached required accuracy - stopping structural energy minimisation")
             break

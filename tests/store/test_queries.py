@@ -60,6 +60,24 @@ def test_candidates_in_the_order_of_the_search(searched):
     assert candidates(searched, "MgO") == []
 
 
+def test_conditions_of_every_form(searched):
+    low, late = {"energy_per_atom": {"$lt": -1.5}}, {"step": {"$gte": 2}}
+    assert [found["candidate_id"] for found in candidates(searched, OLD, **{"$and": [low, late]})] == ["0/3/0", "1/2/0"]
+    either = candidates(searched, OLD, **{"$or": [{"outcome": "TOO_CLOSE"}, {"$nor": [{"walker": 0}]}]})
+    assert [found["candidate_id"] for found in either] == ["0/0/1", "0/2/0", "1/2/0"]
+    computed = {"$expr": {"$eq": ["$step", "$index"]}}  # what it asks about is not looked for: all fields are read
+    assert [found["candidate_id"] for found in candidates(searched, OLD, **computed)] == ["0/0/0"]
+
+
+def test_documents_come_in_batches_and_in_order(searched, monkeypatch):
+    everything, best = candidates(searched, OLD), best_candidates(searched, "MgO", None)
+    assert len(best) == 6
+    monkeypatch.setattr("fuse_flows.store.queries._FIRST_BATCH", 1)
+    monkeypatch.setattr("fuse_flows.store.queries._LARGEST_BATCH", 2)
+    assert candidates(searched, OLD) == everything
+    assert best_candidates(searched, "MgO", None) == best
+
+
 def test_best_first_and_ties_by_age(searched):
     best = best_candidates(searched, OLD)
     assert [(found["energy_per_atom"], found["step"]) for found in best] == [

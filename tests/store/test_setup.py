@@ -105,6 +105,7 @@ def test_unique_keys_hold(connection):
         ("fireworks", {"spec.search_id": "MgO-03", "state": "READY"}, {"name": 1}),
         ("outputs", {"uuid": "a", "index": 1}, {"uuid": 1}),
         ("outputs", {"metadata.search_id": "MgO-03", "output.kind": "steps"}, {"uuid": 1}),
+        ("outputs", {"metadata.search_id": "MgO-03", "output.walker": 2, "output.step": {"$gt": 3}}, {"uuid": 1}),
         ("outputs_blobs.files", {"metadata.blob_uuid": "a"}, {"filename": 1}),
     ],
 )

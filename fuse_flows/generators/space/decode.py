@@ -67,7 +67,7 @@ class Crystals:
         pairs = zip(self.lattices, self.frac_coords, strict=True)
         return [Cell(lattice, self.numbers, frac) for lattice, frac in pairs]
 
-    def pick(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> Crystals:
+    def pick(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Crystals:
         """Return some of the crystals."""
         return Crystals(self.lattices[which], self.numbers, self.frac_coords[which], self.groups[which])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,7 @@ class GpawRelaxer:
         except Exception as error:  # noqa: BLE001 - every failure of a structure is a result with a reason
             reason = one_line(f"{type(error).__name__}: {error}")
             part = Part(RelaxResult(Outcome.ENGINE_ERROR, structure.copy(), reason=reason, engine=GPAW), None, None)
-        if part.result is not None:
-            self._version = part.result.engine_version or self._version
-        return part
+        if part.result is None:
+            return part
+        self._version = part.result.engine_version or self._version
+        return replace(part, result=replace(part.result, pressure=self.tier.gigapascals))

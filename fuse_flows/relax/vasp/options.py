@@ -15,6 +15,7 @@ VASP = "vasp"
 """Name of the calculator."""
 
 _FIELD = "tiers.calculator_kwargs"
+_KBAR_PER_GPA = 10.0
 
 #: Keys of all stages of the paper; ENCUT comes from the POTCARs.
 COMMON: dict[str, Any] = {
@@ -97,8 +98,8 @@ def parse_options(tier: TierConfig) -> VaspOptions:
     Parameters
     ----------
     tier
-        The tier. ``incar`` is put over the common keys of the paper's stages; ``relax_cell: false`` sets ISIF to 2 and
-        ``max_steps: 0`` asks for a single point with the settings of the last stage.
+        The tier. ``incar`` is put over the common keys of the paper's stages; ``relax_cell: false`` sets ISIF to 2,
+        ``max_steps: 0`` asks for a single point with the settings of the last stage, and ``pressure`` sets PSTRESS.
 
     Returns
     -------
@@ -151,7 +152,7 @@ def with_vasp_defaults(search: SearchConfig) -> SearchConfig:
         if tier.calculator.lower() != VASP:
             tiers.append(tier)
             continue
-        written = parse_options(tier.model_copy(update={"relax_cell": True, "max_steps": 1}))
+        written = parse_options(tier.model_copy(update={"relax_cell": True, "max_steps": 1, "pressure": None}))
         tiers.append(tier.model_copy(update={"calculator_kwargs": written.model_dump(mode="json")}))
     return search.model_copy(update={"tiers": tuple(tiers)})
 
@@ -163,6 +164,8 @@ def _adapted(options: VaspOptions, tier: TierConfig) -> VaspOptions:
         stages = (stages[-1] | {"NSW": 0, "IBRION": -1},)
     if not tier.relax_cell:
         stages = tuple(stage | {"ISIF": 2} for stage in stages)
+    if tier.gigapascals:
+        stages = tuple(stage | {"PSTRESS": _KBAR_PER_GPA * tier.gigapascals} for stage in stages)
     return options.model_copy(update={"stages": stages})
 
 
@@ -177,6 +180,9 @@ def _check_stage(incar: dict[str, Any], field: str) -> None:
     unknown = [key for key in incar if key not in Incar.INCAR_PARAMS]
     if unknown:
         raise ConfigError(field, f"VASP does not know {', '.join(unknown)}; mend the spelling of the INCAR tag")
+    if "PSTRESS" in incar:
+        msg = "would leave the search to compare energies; remove it, and give the field pressure of the tier, in GPa"
+        raise ConfigError(f"{field}.PSTRESS", msg)
     steps, spacing = incar.get("NSW", 0), incar.get("KSPACING")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
         raise ConfigError(f"{field}.NSW", f"{steps!r} is no number of steps; give a whole number")

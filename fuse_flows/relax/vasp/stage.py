@@ -69,9 +69,9 @@ class StageEnd:
     electronic, ionic
         Whether the last self-consistency loop, and the relaxation within its steps, converged.
     energy
-        Total energy, eV.
+        Total energy without p V, eV.
     fmax, smax
-        Largest norm of a force, eV/A, and largest component of the stress, GPa.
+        Largest norm of a force, eV/A, and largest component of the stress, counted from PSTRESS, GPa.
     steps
         Ionic steps.
     corrections
@@ -191,7 +191,7 @@ def _parse(folder: Path, before: Structure, *, interrupted: bool, corrections: t
 
     try:
         document = get_vasp_task_document(folder)
-        end = _numbers(document)
+        end = _numbers(document, folder)
     except Exception as error:  # noqa: BLE001 - output that cannot be read is a failure, or partial
         reason = one_line(f"output cannot be read ({type(error).__name__}: {error})")
         failure = None if interrupted else Verdict(Outcome.ENGINE_ERROR, reason)
@@ -201,13 +201,21 @@ def _parse(folder: Path, before: Structure, *, interrupted: bool, corrections: t
     return StageEnd(**end, interrupted=interrupted, corrections=corrections, document=document)
 
 
-def _numbers(document: TaskDoc) -> dict[str, Any]:
-    """Return energy, forces and flags of the last ionic step; what is not finite is an error."""
+def _numbers(document: TaskDoc, folder: Path) -> dict[str, Any]:
+    """Return energy, forces and flags of the last ionic step; what is not finite is an error.
+
+    With a PSTRESS, VASP adds p V to the energies of ionic steps in vasprun.xml (and calls the sum TOTEN again), but not
+    to those of the electronic steps, nor to the energy(sigma->0) of the OUTCAR, which is read then. The stress is the
+    one of the crystal, to which VASP brings it: PSTRESS.
+    """
     calculation = document.calcs_reversed[0]
     steps = calculation.output.ionic_steps
     last, parameters = steps[-1], calculation.input.parameters
     forces, stress = np.array(last.forces, float), np.array(last.stress, float)
-    energy = float(calculation.output.energy)
+    energy, pressure = float(calculation.output.energy), float(calculation.input.incar.get("PSTRESS") or 0.0)
+    if pressure:
+        energy = _outcar_energy(folder)
+        stress = stress - pressure * np.eye(3)
     if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(stress).all()):
         raise ValueError("energy, forces or stress not finite")
     max_steps = int(parameters.get("NSW", 0))
@@ -220,6 +228,16 @@ def _numbers(document: TaskDoc) -> dict[str, Any]:
         "smax": float(np.abs(stress).max() * _GPA_PER_KBAR),
         "steps": len(steps),
     }
+
+
+def _outcar_energy(folder: Path) -> float:
+    """Return the energy(sigma->0) of the last ionic step, eV, which never has p V in it."""
+    from pymatgen.io.vasp.outputs import Outcar
+
+    energy = Outcar(folder / "OUTCAR").final_energy
+    if energy is None:
+        raise ValueError("no energy in the OUTCAR")
+    return float(energy)
 
 
 def _last_geometry(folder: Path, before: Structure) -> Structure:

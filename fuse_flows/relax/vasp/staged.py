@@ -137,7 +137,7 @@ def relax_staged(
     if verdict is None:
         return Part(None, now.to_dict(), document)
     version = str(documents[-1].vasp_version or "") if documents else ""
-    return Part(_result(current, verdict, end, now, version), None, document)
+    return Part(replace(_result(current, verdict, end, now, version), pressure=tier.gigapascals), None, document)
 
 
 def judge_end(end: StageEnd, options: VaspOptions, progress: Progress) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 class VaspRelaxer:
     """Relaxation with VASP in stages, through atomate2 and custodian.
 
-    Of the tier ``calculator_kwargs`` (:class:`.VaspOptions`), ``relax_cell``, ``queue`` and the guards count. VASP's
-    own tolerances take the place of ``fmax``, ``smax``, ``max_steps`` and ``optimizer``, and ``queue.wall_time`` that
-    of ``time_limit``. Files stay in a folder of the working directory.
+    Of the tier ``calculator_kwargs`` (:class:`.VaspOptions`), ``relax_cell``, ``pressure``, ``queue`` and the guards
+    count. VASP's own tolerances take the place of ``fmax``, ``smax``, ``max_steps`` and ``optimizer``, and
+    ``queue.wall_time`` that of ``time_limit``. Files stay in a folder of the working directory.
 
     Parameters
     ----------
@@ -86,7 +87,8 @@ class VaspRelaxer:
             if of_machine(error):
                 raise
             reason = one_line(f"{type(error).__name__}: {error}")
-            part = Part(RelaxResult(Outcome.ENGINE_ERROR, structure.copy(), reason=reason, engine=VASP), None, None)
+            failed = RelaxResult(Outcome.ENGINE_ERROR, structure.copy(), reason=reason, engine=VASP)
+            part = Part(replace(failed, pressure=self.tier.gigapascals), None, None)
         if part.result is not None:
             self._version = part.result.engine_version or self._version
         return part

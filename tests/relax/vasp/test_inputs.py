@@ -117,6 +117,7 @@ def test_written_defaults_are_part_of_the_search():
         ({"stages": [{"NSW": "many", "KSPACING": 0.3}]}, r"stages\.0\.NSW: 'many' is no number of steps"),
         ({"stages": []}, r"calculator_kwargs\.stages: Tuple should have at least 1 item"),
         ({"stages": ["fast"]}, r"calculator_kwargs\.stages\.0: Input should be a valid dictionary"),
+        ({"incar": {"PSTRESS": 100}}, r"stages\.0\.PSTRESS: .* give the field pressure of the tier, in GPa"),
         ({"force": 1}, r"calculator_kwargs\.force: vasp does not know it; use stages, incar"),
         ({"encut_factor": -1}, r"calculator_kwargs\.encut_factor: Input should be greater than 0"),
     ],

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ase.units import GPa
 from pymatgen.core import Lattice, Structure
 
 from fuse_flows.config import TierConfig
@@ -77,6 +78,35 @@ def test_single_point(mgo, standin):
     assert (result.outcome, result.steps) == ("CONVERGED", 1)
     assert result.structure.volume == pytest.approx(mgo.volume)
     assert len(log()) == 1
+
+
+def test_pressure(mgo, standin):
+    """VASP gets it in kB and adds p V to some of its energies; ours is that without, the enthalpy has p V once."""
+    standin()
+    stages = (FAST | {"EDIFFG": 1e-3, "NSW": 40}, FINE | {"EDIFFG": 1e-8, "NSW": 60})
+    found = {p: advance(mgo, tier(stages, pressure=p)) for p in (0.0, 20.0)}
+    result, free = found[20.0].result, found[0.0].result
+    assert (result.outcome, free.outcome, result.pressure) == ("CONVERGED", "CONVERGED", 20.0)
+    incars = [calculation["input"]["incar"] for calculation in found[20.0].document["calcs_reversed"]]
+    assert [incar["PSTRESS"] for incar in incars] == [200.0, 200.0]
+    assert "PSTRESS" not in found[0.0].document["calcs_reversed"][0]["input"]["incar"]
+    assert result.structure.volume < 0.99 * free.structure.volume
+    assert result.smax < 0.5  # counted from 20 GPa
+    work = 20.0 * GPa * result.structure.volume
+    assert result.enthalpy == pytest.approx(result.energy + work, abs=1e-9)
+    of_vasp = found[20.0].document["output"]["energy"]  # p V is in it
+    assert of_vasp == pytest.approx(result.enthalpy, abs=1e-6)
+    as_it_is = single_point(result.structure, tier())
+    assert result.energy == pytest.approx(as_it_is.energy, abs=1e-6)
+    assert single_point(result.structure, tier(pressure=20.0)).enthalpy == pytest.approx(result.enthalpy, abs=1e-6)
+    # -dE/dV is the pressure
+    energies, volumes = [], []
+    for factor in (0.995, 1.005):
+        scaled = result.structure.copy()
+        scaled.scale_lattice(factor * result.structure.volume)
+        energies.append(single_point(scaled, tier()).energy)
+        volumes.append(scaled.volume)
+    assert -(energies[1] - energies[0]) / (volumes[1] - volumes[0]) / GPa == pytest.approx(20.0, abs=0.5)
 
 
 @pytest.mark.parametrize("fault", ["zbrent:1@2", "brmix:1@1", "nelm:1@2"])
