@@ -21,7 +21,9 @@ CONFIG = SearchConfig(formula="MgO", max_atoms=8)
 def candidate(step, energy, edge=4.2):
     structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(edge), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     outcome = Outcome.TOO_CLOSE if energy is None else Outcome.CONVERGED
-    result = RelaxResult(outcome, structure, None if energy is None else energy * 8, 0.01, 0.1, 5, 1.5, "", "emt", "1")
+    total = None if energy is None else energy * 8
+    numbers = {"fmax": 0.01, "smax": 0.1, "steps": 5, "seconds": 1.5}
+    result = RelaxResult(outcome, structure, total, **numbers, engine="emt", engine_version="1")
     source = "move" if step else "random"
     proposal = Proposal(f"{step:016x}", 0, step, 0, source, structure)
     names = {"search_id": CONFIG.search_id, "formula": "MgO", "atoms_per_unit": 2}

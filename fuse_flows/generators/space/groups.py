@@ -74,17 +74,15 @@ class SpaceGroup(NamedTuple):
         Primitive vectors as rows in units of the conventional ones, shape (3, 3).
     positions
         The Wyckoff positions, the most special one first.
+    centrings
+        Primitive cells in a conventional one.
     """
 
     number: int
     system: str
     primitive: NDArray[np.float64]
     positions: tuple[WyckoffPosition, ...]
-
-    @property
-    def centrings(self) -> int:
-        """Primitive cells in a conventional one."""
-        return round(1 / abs(float(np.linalg.det(self.primitive))))
+    centrings: int
 
 
 @cache
@@ -118,7 +116,8 @@ def space_group(number: int) -> SpaceGroup:
         rotations, translations = rotations[kept], translations[kept] % 1.0
         free = int(np.linalg.matrix_rank(rotations[0]))
         positions.append(WyckoffPosition(letter, rotations, translations, free, np.linalg.pinv(rotations)))
-    return SpaceGroup(number, _system(number), primitive, tuple(positions))
+    centrings = round(1 / abs(float(np.linalg.det(primitive))))
+    return SpaceGroup(number, _system(number), primitive, tuple(positions), centrings)
 
 
 def _tables(number: int) -> tuple[str, list[list[Any]]]:
