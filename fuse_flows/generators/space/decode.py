@@ -17,7 +17,7 @@ from fuse_flows.structures.composition import FormulaUnit
 from fuse_flows.structures.volumes import estimated_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -72,17 +72,30 @@ class Crystals:
         return Crystals(self.lattices[which], self.numbers, self.frac_coords[which], self.groups[which])
 
 
-class _Layout(NamedTuple):
-    """Where each atom comes from: its operation, the orbit whose coordinates it takes, and the way back to these."""
+class _Operations:
+    """The operations of all Wyckoff positions of some groups, stacked, so that many crystals take theirs at once."""
 
-    rotations: NDArray[np.float64]
-    translations: NDArray[np.float64]
-    orbits: NDArray[np.int64]
-    backs: NDArray[np.float64]
+    def __init__(self, numbers: Iterable[int]) -> None:
+        positions = [(number, position) for number in numbers for position in space_group(number).positions]
+        ends = np.cumsum([position.multiplicity for _, position in positions]).tolist()
+        self.rotations = np.concatenate([position.rotations for _, position in positions])
+        self.translations = np.concatenate([position.translations for _, position in positions])
+        self.backs = np.concatenate([position.backs for _, position in positions])
+        self.rows: dict[int, list[range]] = {}
+        for (number, position), end in zip(positions, ends, strict=True):
+            self.rows.setdefault(number, []).append(range(end - position.multiplicity, end))
+
+
+class _Layout(NamedTuple):
+    """Where each atom of a crystal comes from: its operation, and the orbit whose coordinates it takes."""
+
+    group: SpaceGroup
+    operations: list[int]
+    orbits: list[int]
 
 
 class _Plan(NamedTuple):
-    """Many crystals before their atoms are placed: the layouts, stacked, with lattices and coordinates of orbits."""
+    """Many crystals before their atoms are placed; of each atom the operation, the orbit, and the way back to it."""
 
     lattices: NDArray[np.float64]
     coordinates: NDArray[np.float64]
@@ -146,7 +159,8 @@ class SearchSpace:
         estimate = estimated_volume(self.unit) * len(self.numbers)
         self.volumes = (volume[0] * estimate, volume[1] * estimate)
         self.most_orbits = max(choice.most_orbits() for _, choice in self._choices)
-        self._remembered: dict[tuple[float, float], tuple[SpaceGroup, _Layout]] = {}
+        self._operations = _Operations(self.groups)
+        self._remembered: dict[tuple[float, float], _Layout] = {}
 
     @property
     def dimensions(self) -> int:
@@ -209,10 +223,10 @@ class SearchSpace:
         vectors[:, COORDINATES:] = np.where(coordinates < 1.0, coordinates, 0.0).reshape(len(vectors), -1)
 
     def _plan(self, vectors: NDArray[np.float64]) -> _Plan:
-        resolved = [self._resolved(vector) for vector in vectors]
-        groups = [group for group, _ in resolved]
-        layouts = [layout for _, layout in resolved]
+        layouts = [self._resolved(vector) for vector in vectors]
+        groups = [layout.group for layout in layouts]
         n_atoms = len(self.numbers)
+        operations = np.array([layout.operations for layout in layouts], dtype=np.int64).reshape(-1, n_atoms)
         centrings = np.array([group.centrings for group in groups], dtype=np.float64)
         conventional = conventional_lattices(
             vectors[:, CELL:COORDINATES],
@@ -223,30 +237,28 @@ class SearchSpace:
         return _Plan(
             np.array([group.primitive for group in groups]).reshape(-1, 3, 3) @ conventional,
             vectors[:, COORDINATES:].reshape(len(vectors), self.most_orbits, 3),
-            np.array([layout.rotations for layout in layouts]).reshape(-1, n_atoms, 3, 3),
-            np.array([layout.translations for layout in layouts]).reshape(-1, n_atoms, 3),
+            self._operations.rotations[operations],
+            self._operations.translations[operations],
             np.array([layout.orbits for layout in layouts], dtype=np.int64).reshape(-1, n_atoms),
-            np.array([layout.backs for layout in layouts]).reshape(-1, n_atoms, 3, 3),
+            self._operations.backs[operations],
             np.array([group.number for group in groups], dtype=np.int64),
         )
 
-    def _resolved(self, vector: NDArray[np.float64]) -> tuple[SpaceGroup, _Layout]:
+    def _resolved(self, vector: NDArray[np.float64]) -> _Layout:
         """Return what the first two entries decide, remembered because each vector is looked at more than once."""
         key = (float(vector[GROUP]), float(vector[COMBINATION]))
         found = self._remembered.get(key)
         if found is None:
-            number, orbits = self.choose(vector)
-            group = space_group(number)
-            positions = [group.positions[k] for element in orbits for k in element]
-            layout = _Layout(
-                np.concatenate([position.rotations for position in positions]),
-                np.concatenate([position.translations for position in positions]),
-                np.repeat(np.arange(len(positions)), [position.multiplicity for position in positions]),
-                np.concatenate([position.backs for position in positions]),
-            )
+            number, chosen = self.choose(vector)
+            rows = self._operations.rows[number]
+            operations: list[int] = []
+            orbits: list[int] = []
+            for orbit, position in enumerate(k for element in chosen for k in element):
+                operations.extend(rows[position])
+                orbits.extend([orbit] * len(rows[position]))
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
-            found = self._remembered[key] = group, layout
+            found = self._remembered[key] = _Layout(space_group(number), operations, orbits)
         return found
 
 
