@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fuse_flows.errors import DatabaseError
 from fuse_flows.store.lost import suspicious_jobs
-from fuse_flows.store.priorities import priority_of_search
+from fuse_flows.store.priorities import priorities_of_searches, priority_of_search
 from fuse_flows.store.queries import search_ids
 from fuse_flows.store.searches import search_document
 from fuse_flows.store.tallies import per_hour
@@ -86,6 +86,10 @@ def overview(connection: Connection, search_id: str) -> Overview:
     DatabaseError
         If its configuration is lost.
     """
+    return _overview(connection, search_id, priority_of_search(connection.launchpad, search_id))
+
+
+def _overview(connection: Connection, search_id: str, priority: int | None) -> Overview:
     from fireworks.fw_config import RUN_EXPIRATION_SECS
 
     document = search_document(connection, search_id)
@@ -93,7 +97,7 @@ def overview(connection: Connection, search_id: str) -> Overview:
     if running:
         lost = len(suspicious_jobs(connection.launchpad, search_id, lost_after=RUN_EXPIRATION_SECS))
     rate = 0.0 if document.status in _OVER else per_hour(connection, search_id)
-    return Overview(document, min(lost, running), rate, priority_of_search(connection.launchpad, search_id))
+    return Overview(document, min(lost, running), rate, priority)
 
 
 def overviews(
@@ -117,10 +121,14 @@ def overviews(
     """
     found: list[Overview] = []
     others: list[SearchSummary] = []
-    for summary in search_ids(connection):
+    summaries = search_ids(connection)
+    asked = [summary.search_id for summary in summaries if summary.search_id not in (known or {})]
+    priorities = priorities_of_searches(connection.launchpad, asked)
+    for summary in summaries:
+        name = summary.search_id
         try:
-            before = (known or {}).get(summary.search_id)
-            found.append(overview(connection, summary.search_id) if before is None else before)
+            before = (known or {}).get(name)
+            found.append(_overview(connection, name, priorities[name]) if before is None else before)
         except DatabaseError:
             others.append(summary)
     return found, others

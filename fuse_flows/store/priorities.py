@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fireworks import LaunchPad
 
 PRIORITIES = "fuse_priorities"
@@ -56,22 +58,32 @@ def priority_of(launchpad: LaunchPad, spec: dict[str, Any]) -> int | None:
     return spec.get("_priority") if found is None else found["priority"]
 
 
-def priority_of_search(launchpad: LaunchPad, search_id: str) -> int | None:
-    """Return the priority of a search: what was given to it, else what its first job was submitted with.
+def priorities_of_searches(launchpad: LaunchPad, search_ids: Sequence[str]) -> dict[str, int | None]:
+    """Return the priorities of searches: what was given to each, else what its first job was submitted with.
 
     Parameters
     ----------
     launchpad
-        The LaunchPad.
-    search_id
-        The search.
+        The LaunchPad, which is asked three times however many searches there are.
+    search_ids
+        The searches.
 
     Returns
     -------
-    int or None
-        None for FireWorks' own.
+    dict
+        Search id to priority; None for FireWorks' own.
     """
-    first = launchpad.workflows.find_one({"metadata.once": f"{search_id}/0/0"}, {"nodes": 1})
-    query = {"fw_id": {"$in": [] if first is None else first["nodes"][:1]}}
-    firework = launchpad.fireworks.find_one(query, {"spec._priority": 1}) or {"spec": {}}
-    return priority_of(launchpad, {**firework["spec"], "search_id": search_id})
+    given = {
+        found["_id"]: found["priority"] for found in launchpad.db[PRIORITIES].find({"_id": {"$in": [*search_ids]}})
+    }
+    once = {f"{name}/0/0": name for name in search_ids if name not in given}
+    begun = launchpad.workflows.find({"metadata.once": {"$in": [*once]}}, {"nodes": 1, "metadata.once": 1})
+    firsts = {found["nodes"][0]: once[found["metadata"]["once"]] for found in begun}
+    fireworks = launchpad.fireworks.find({"fw_id": {"$in": [*firsts]}}, {"fw_id": 1, "spec._priority": 1})
+    submitted = {firsts[found["fw_id"]]: found.get("spec", {}).get("_priority") for found in fireworks}
+    return dict.fromkeys(search_ids) | submitted | given
+
+
+def priority_of_search(launchpad: LaunchPad, search_id: str) -> int | None:
+    """Return the priority of one search; see :func:`priorities_of_searches`."""
+    return priorities_of_searches(launchpad, [search_id])[search_id]

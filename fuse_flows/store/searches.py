@@ -79,7 +79,7 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
     states = [SearchState.model_validate(output["state"]) for output in outputs]
     outcomes = outcome_counts(connection, search_id)
     jobs = jobs_by_state(connection, search_id)
-    unfinished = unfinished_jobs(connection, search_id) > 0
+    unfinished = not set(jobs) <= set(_FINAL) and unfinished_jobs(connection, search_id) > 0
     reason = _stop_reason(config, states)
     if is_stop_requested(connection.launchpad, search_id):
         reason = reason or STOP_REQUESTED
