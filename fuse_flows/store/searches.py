@@ -81,8 +81,8 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
     jobs = jobs_by_state(connection, search_id)
     unfinished = not set(jobs) <= set(_FINAL) and unfinished_jobs(connection, search_id) > 0
     reason = _stop_reason(config, states)
-    if is_stop_requested(connection.launchpad, search_id):
-        reason = reason or STOP_REQUESTED
+    if reason is None and is_stop_requested(connection.launchpad, search_id):
+        reason = STOP_REQUESTED
     stopped = reason == STOP_REQUESTED and not any(jobs.get(name) for name in _ACTIVE)
     return SearchDoc(
         search_id=search_id,

@@ -111,7 +111,7 @@ def outcome_counts(connection: Connection, search_id: str) -> dict[str, int]:
     """
     of_search = {_SEARCH_ID: search_id, "output.kind": _KINDS}
     summed: list[dict[str, Any]] = [
-        {"$match": {**of_search, "output.ended": {"$gte": ""}}},
+        {"$match": of_search},
         {"$project": {"_id": 0, "tally": "$output.tally"}},  # by itself, so that the index covers it
         {"$group": {"_id": "$tally.outcomes", "jobs": {"$sum": 1}}},  # most jobs have one of a few
     ]
@@ -121,9 +121,11 @@ def outcome_counts(connection: Connection, search_id: str) -> dict[str, int]:
         {"$group": {"_id": "$output.candidates.outcome", "n": {"$sum": 1}}},
     ]
     counts = Counter[str]()
-    for found in connection.outputs.aggregate(summed, hint=TALLIES):
+    sums = list(connection.outputs.aggregate(summed, hint=TALLIES))
+    for found in sums:
         counts.update({outcome: number * found["jobs"] for outcome, number in (found["_id"] or {}).items()})
-    counts.update({found["_id"]: found["n"] for found in connection.outputs.aggregate(counted, hint=TALLIES)})
+    if any(found["_id"] is None for found in sums):  # jobs without a candidate, or of earlier versions
+        counts.update({found["_id"]: found["n"] for found in connection.outputs.aggregate(counted, hint=TALLIES)})
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
