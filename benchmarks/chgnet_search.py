@@ -62,7 +62,7 @@ def search(args: argparse.Namespace, way: str, record: dict[str, Any]) -> None:
     def note(candidate: dict[str, Any]) -> None:
         spent = round(time.process_time() - begun, 1)
         row["structures"].append([spent, candidate["energy_per_atom"], candidate["outcome"]])
-        RESULTS.write_text(json.dumps(record | {"comparison": comparison(record)}, indent=1, default=str) + "\n")
+        write(record)
 
     for index in range(INITIAL):
         population.append(evaluate(propose_initial(config, index), config))
@@ -73,8 +73,11 @@ def search(args: argparse.Namespace, way: str, record: dict[str, Any]) -> None:
         for candidate in candidates:
             note(candidate)
     row["done"] = True
-    note_end = record | {"comparison": comparison(record)}
-    RESULTS.write_text(json.dumps(note_end, indent=1, default=str) + "\n")
+    write(record)
+
+
+def write(record: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(record | {"comparison": comparison(record)}, indent=1, default=str) + "\n")
 
 
 def comparison(record: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fuse_flows.store.queries import counts_by_outcome
+from fuse_flows.store.tallies import outcome_counts
 
 pytestmark = pytest.mark.mongo
 PAGE = (Path(__file__).parents[1] / "docs" / "queries.md").read_text()
@@ -94,7 +94,7 @@ def test_outcomes(ask, search):
     totals = {}
     for number, outcome, *_ in ask("5"):
         totals[outcome] = totals.get(outcome, 0) + int(number)
-    assert totals == counts_by_outcome(search.connection, search.search_id)
+    assert totals == outcome_counts(search.connection, search.search_id)
 
 
 def test_moves(ask, search):

@@ -105,13 +105,14 @@ def hull_rows(searches: Sequence[Search], references: ReferenceEntries) -> list[
         level = str(entry.parameters["level"])
         references.check(level)
         diagram = references.diagram(formula, more=[other for other, _ in best.values()])
-        parts = references.diagram(formula).get_decomposition(entry.composition)
+        alone = references.diagram(formula)
+        parts = alone.get_decomposition(entry.composition)
         shares = sorted(parts.items(), key=lambda part: -part[1])
         values = {
             "formula": formula,
             "energy_per_atom": doc["enthalpy_per_atom"],
             "e_above_hull": float(diagram.get_e_above_hull(entry) or 0.0),
-            "above_references": doc["enthalpy_per_atom"] - references.energy_per_atom(formula),
+            "above_references": doc["enthalpy_per_atom"] - alone.get_hull_energy_per_atom(entry.composition),
             "decomposition": " + ".join(f"{share:.3g} {part.reduced_formula}" for part, share in shares),
             "level": references.mark(level),
         }

@@ -95,11 +95,7 @@ def relax_many(structures: Sequence[Structure], tier: TierConfig, *, single: boo
     MissingExtraError
         If its package is not installed.
     """
-    relaxer = single_relaxer(tier) if single else build_relaxer(tier)
-    if isinstance(relaxer, BatchRelaxer):
-        batch = relaxer
-        return with_cpu_seconds(lambda: batch.relax_batch(structures))
-    return [relax_timed(relaxer.relax, structure) for structure in structures]
+    return _relaxed(single_relaxer(tier) if single else build_relaxer(tier), structures)
 
 
 @cache
@@ -263,9 +259,14 @@ def _relax_together(tier: TierConfig, structures: list[Structure], reference: fl
     """Relax structures with one tier, in a batch where its relaxer has one."""
     if not structures:
         return []
-    relaxer: Any = build_relaxer(tier)
+    relaxer = build_relaxer(tier)
     looks = isinstance(relaxer, AseRelaxer) and tier.stop_above_best is not None
     known = {"reference": reference} if looks and reference is not None else {}
-    if len(structures) > 1 and hasattr(relaxer, "relax_batch"):
+    return _relaxed(relaxer, structures, **known)
+
+
+def _relaxed(relaxer: Any, structures: Sequence[Structure], **known: Any) -> list[RelaxResult]:
+    """Relax structures together where a relaxer can do that, else one by one, and note the CPU seconds."""
+    if len(structures) > 1 and isinstance(relaxer, BatchRelaxer):
         return with_cpu_seconds(lambda: relaxer.relax_batch(structures, **known))
     return [relax_timed(relaxer.relax, structure, **known) for structure in structures]

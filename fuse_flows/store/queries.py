@@ -166,26 +166,6 @@ def best_candidates(
     return list(_whole(connection, ids, _read(connection, ids, conditions, stages, fields=_RANKED)))
 
 
-def counts_by_outcome(connection: Connection, search_id: str) -> dict[str, int]:
-    """Count the candidates of a search by how their relaxation ended.
-
-    Parameters
-    ----------
-    connection
-        The database.
-    search_id
-        The search.
-
-    Returns
-    -------
-    dict
-        Outcome to number, the most frequent first.
-    """
-    stages: list[dict[str, Any]] = [{"$group": {"_id": "$outcome", "n": {"$sum": 1}}}, {"$sort": {"n": -1, "_id": 1}}]
-    found = _read(connection, [search_id], {}, stages, fields=["candidate_id", "step", "outcome"])
-    return {outcome["_id"]: outcome["n"] for outcome in found}
-
-
 def latest_step(connection: Connection, search_id: str, walker: int | None = None) -> dict[str, Any] | None:
     """Return the newest document of a walk in the JobStore.
 
@@ -229,13 +209,8 @@ def search_ids(connection: Connection) -> list[SearchSummary]:
         The one that was active last first.
     """
     counts = candidate_counts(connection)
-    summaries = [_summary(connection, name, counts.get(name, 0)) for name in _all_ids(connection)]
+    summaries = [_summary(connection, name, counts.get(name, 0)) for name in known_searches(connection)]
     return sorted(summaries, key=lambda summary: (summary.updated, summary.search_id), reverse=True)
-
-
-def known_searches(connection: Connection) -> list[str]:
-    """Return the names of all searches, submitted or begun, sorted."""
-    return _all_ids(connection)
 
 
 def find_search(connection: Connection, text: str) -> str:
@@ -258,7 +233,7 @@ def find_search(connection: Connection, text: str) -> str:
     DatabaseError
         If no search, or more than one, is meant.
     """
-    known = _all_ids(connection)
+    known = known_searches(connection)
     if text in known:
         return text
     of_formula = [name for name in known if _formula_of(name) == text]
@@ -363,7 +338,7 @@ def _merged(lowest: Iterable[dict[str, Any]], top: int | None) -> list[dict[str,
     return list(merged.values())
 
 
-def _all_ids(connection: Connection) -> list[str]:
+def known_searches(connection: Connection) -> list[str]:
     """Return the names of all searches, submitted or begun; both collections answer from an index."""
     names: set[str] = set()
     for collection in (connection.outputs, connection.launchpad.workflows):

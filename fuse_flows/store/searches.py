@@ -243,9 +243,11 @@ def _best_energy(connection: Connection, config: SearchConfig, states: list[Sear
     """Return the lowest energy: from the states of the walks, or from first populations while those are relaxed."""
     energies = [state.best.energy_per_atom for state in states if state.best is not None]
     if len(states) < config.walkers.number:
+        kinds = ("enthalpy_per_atom", "energy_per_atom")  # the latter: of before there was pressure
+        lowest = {"$ifNull": [{"$min": f"$output.candidates.{kind}"} for kind in kinds]}
         stages: list[dict[str, Any]] = [
             {"$match": {"metadata.search_id": config.search_id, "output.kind": "population"}},
-            {"$group": {"_id": None, "lowest": {"$min": {"$min": "$output.candidates.enthalpy_per_atom"}}}},
+            {"$group": {"_id": None, "lowest": {"$min": lowest}}},
         ]
         found = next(iter(connection.outputs.aggregate(stages)), {"lowest": None})
         energies += [] if found["lowest"] is None else [found["lowest"]]

@@ -6,11 +6,11 @@ from fuse_flows.errors import DatabaseError
 from fuse_flows.store.queries import (
     best_candidates,
     candidates,
-    counts_by_outcome,
     find_search,
     latest_state,
     search_ids,
 )
+from fuse_flows.store.tallies import outcome_counts
 
 pytestmark = pytest.mark.mongo
 OLD, NEW, OTHER = "MgO-0000000001", "MgO-00000000ff", "Mg2O-0000000001"
@@ -100,8 +100,8 @@ def test_view_gives_the_same_best(searched):
 
 
 def test_counts(searched):
-    assert counts_by_outcome(searched, OLD) == {"CONVERGED": 5, "TOO_CLOSE": 2}
-    assert counts_by_outcome(searched, "none") == {}
+    assert outcome_counts(searched, OLD) == {"CONVERGED": 5, "TOO_CLOSE": 2}
+    assert outcome_counts(searched, "none") == {}
 
 
 def test_latest_state(searched):

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fuse_flows.errors import ConfigError
+from fuse_flows.relax.staged import with_options
 
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig, TierConfig
@@ -193,13 +194,7 @@ def with_gpaw_defaults(search: SearchConfig) -> SearchConfig:
     ConfigError
         Naming a keyword that is refused.
     """
-    tiers = []
-    for tier in search.tiers:
-        if tier.calculator.lower() == GPAW:
-            tiers.append(tier.model_copy(update={"calculator_kwargs": _read(tier).model_dump(mode="json")}))
-        else:
-            tiers.append(tier)
-    return search.model_copy(update={"tiers": tuple(tiers)})
+    return with_options(search, GPAW, lambda tier: _read(tier).model_dump(mode="json"))
 
 
 def mesh(lattice: np.ndarray, kspacing: float) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.relax.ase_tier import to_atoms
@@ -11,8 +11,9 @@ from fuse_flows.relax.base import Part
 from fuse_flows.relax.gpaw.options import GPAW
 from fuse_flows.relax.gpaw.process import Clock, Engine
 from fuse_flows.relax.gpaw.stage import StageEnd, StageRun
-from fuse_flows.relax.guards import Verdict, check_contacts, check_geometry
+from fuse_flows.relax.guards import Verdict, check_contacts
 from fuse_flows.relax.result import Outcome, RelaxResult, with_geometry
+from fuse_flows.relax.staged import Progress, guarded, out_of_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,48 +22,6 @@ if TYPE_CHECKING:
 
     from fuse_flows.config import TierConfig
     from fuse_flows.relax.gpaw.options import GpawOptions
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a relaxation stands between two jobs.
-
-    Parameters
-    ----------
-    stage
-        The stage that comes next, from 0.
-    steps_of_stage
-        Steps of it that an interrupted job has made already.
-    structure
-        Where it goes on; None to begin at the beginning.
-    steps, seconds
-        Steps and wall time so far.
-    corrections
-        What went wrong with the electrons and was mended, with the number of the stage.
-    interruptions
-        Jobs that ended for want of time.
-    """
-
-    stage: int = 0
-    steps_of_stage: int = 0
-    structure: Structure | None = None
-    steps: int = 0
-    seconds: float = 0.0
-    corrections: tuple[str, ...] = ()
-    interruptions: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        structure = None if self.structure is None else self.structure.as_dict(verbosity=0)
-        return {**self.__dict__, "structure": structure, "corrections": list(self.corrections)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Progress:
-        """Read what :meth:`to_dict` wrote."""
-        from pymatgen.core import Structure
-
-        structure = None if values["structure"] is None else Structure.from_dict(values["structure"])
-        return cls(**{**values, "structure": structure, "corrections": tuple(values["corrections"])})
 
 
 def relax_staged(
@@ -122,7 +81,7 @@ def relax_staged(
                 if end.state is not None:
                     current = with_geometry(structure, end.state.cell, end.state.frac_coords)
                 interrupted = end.verdict is None
-                verdict = _failure(end) or _guard(current, structure, tier)
+                verdict = _failure(end) or guarded(current, structure, tier)
                 now = _advanced(now, end)
     now = replace(
         now,
@@ -132,8 +91,7 @@ def relax_staged(
     )
     if verdict is None and end is not None and now.stage > last:
         verdict = judge_end(end, options, tier)
-    if verdict is None and now.interruptions > tier.queue_settings.max_requeues:
-        verdict = Verdict(Outcome.TIMED_OUT, f"time was over in {now.interruptions} jobs, in stage {now.stage + 1}")
+    verdict = verdict or out_of_time(now, tier)
     document = {"kind": GPAW, "version": version, "stages": records} if records else None
     if verdict is None:
         return Part(None, now.to_dict(), document)
@@ -174,14 +132,9 @@ def _failure(end: StageEnd) -> Verdict | None:
     return end.verdict
 
 
-def _guard(current: Structure, reference: Structure, tier: TierConfig) -> Verdict | None:
-    return check_geometry(tier, None, current.lattice.matrix, current.frac_coords, reference.lattice.matrix)
-
-
 def _advanced(now: Progress, end: StageEnd) -> Progress:
     """Count a stage; one that was interrupted comes again with the steps it has left."""
-    corrections = (*now.corrections, *(f"stage {now.stage + 1}: {text}" for text in end.corrections))
-    counted = replace(now, steps=now.steps + end.steps, corrections=corrections)
+    counted = now.counted(end.steps, end.corrections)
     if end.verdict is None:
         return replace(counted, steps_of_stage=now.steps_of_stage + end.steps)
     return replace(counted, stage=now.stage + 1, steps_of_stage=0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fuse_flows.errors import ConfigError
+from fuse_flows.relax.staged import with_options
 
 if TYPE_CHECKING:
     from fuse_flows.config import SearchConfig, TierConfig
@@ -147,14 +148,12 @@ def with_vasp_defaults(search: SearchConfig) -> SearchConfig:
     ConfigError
         Naming a keyword that is refused.
     """
-    tiers = []
-    for tier in search.tiers:
-        if tier.calculator.lower() != VASP:
-            tiers.append(tier)
-            continue
-        written = parse_options(tier.model_copy(update={"relax_cell": True, "max_steps": 1, "pressure": None}))
-        tiers.append(tier.model_copy(update={"calculator_kwargs": written.model_dump(mode="json")}))
-    return search.model_copy(update={"tiers": tuple(tiers)})
+
+    def written(tier: TierConfig) -> dict[str, Any]:
+        bare = tier.model_copy(update={"relax_cell": True, "max_steps": 1, "pressure": None})
+        return parse_options(bare).model_dump(mode="json")
+
+    return with_options(search, VASP, written)
 
 
 def _adapted(options: VaspOptions, tier: TierConfig) -> VaspOptions:

@@ -1,17 +1,18 @@
 """The staged relaxation: stage after stage, guards in between, and the outcome at the end.
 
-What a job has come to when its time is over is a :class:`Progress`, from which another job goes on.
+What a job has come to when its time is over is a :class:`VaspProgress`, from which another job goes on.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fuse_flows.relax.base import Part
-from fuse_flows.relax.guards import Verdict, check_contacts, check_geometry
+from fuse_flows.relax.guards import Verdict, check_contacts
 from fuse_flows.relax.result import Outcome, RelaxResult
+from fuse_flows.relax.staged import Progress, guarded, out_of_time
 from fuse_flows.relax.vasp.documents import merged_document
 from fuse_flows.relax.vasp.options import VASP
 from fuse_flows.relax.vasp.stage import RunSettings, StageEnd, run_stage
@@ -29,48 +30,16 @@ _LABEL = "staged relaxation"
 
 
 @dataclass(frozen=True)
-class Progress:
+class VaspProgress(Progress):
     """Where a relaxation stands between two jobs.
 
     Parameters
     ----------
-    stage
-        The stage that comes next, from 0.
-    steps_of_stage
-        Steps of it that an interrupted job has made already.
-    structure
-        Where it goes on; None to begin at the beginning.
-    steps, seconds
-        Ionic steps and wall time so far.
-    corrections
-        Errors that custodian found, with the number of the stage.
     ionic
         Whether the last stage that moves atoms converged.
-    interruptions
-        Jobs that ended for want of time.
     """
 
-    stage: int = 0
-    steps_of_stage: int = 0
-    structure: Structure | None = None
-    steps: int = 0
-    seconds: float = 0.0
-    corrections: tuple[str, ...] = ()
     ionic: bool = True
-    interruptions: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        structure = None if self.structure is None else self.structure.as_dict(verbosity=0)
-        return {**self.__dict__, "structure": structure, "corrections": list(self.corrections)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Progress:
-        """Read what :meth:`to_dict` wrote."""
-        from pymatgen.core import Structure
-
-        structure = None if values["structure"] is None else Structure.from_dict(values["structure"])
-        return cls(**{**values, "structure": structure, "corrections": tuple(values["corrections"])})
 
 
 def relax_staged(
@@ -80,7 +49,7 @@ def relax_staged(
     folder: Path,
     *,
     watch: RunSettings | None = None,
-    begun: Progress | None = None,
+    begun: VaspProgress | None = None,
     max_stages: int | None = None,
 ) -> Part:
     """Relax a structure through the stages of a VASP tier, or through as many of them as there is time for.
@@ -108,7 +77,7 @@ def relax_staged(
         With a result when the relaxation has come to its end, with the progress otherwise; with atomate2's TaskDoc of
         the stages that were run. The energy is that of the last stage, at its settings, and of no other.
     """
-    start, watch, now = time.monotonic(), watch or RunSettings(), begun or Progress()
+    start, watch, now = time.monotonic(), watch or RunSettings(), begun or VaspProgress()
     documents: list[TaskDoc] = []
     first, end = now.stage, None
     current = structure.get_sorted_structure() if now.structure is None else now.structure
@@ -124,23 +93,22 @@ def relax_staged(
         end = _next_stage(current, options, now, folder, replace(watch, seconds_left=left))
         documents += [] if end.document is None else [end.document]
         now, current, interrupted = _advanced(now, end, options), end.structure, end.interrupted
-        verdict = end.failure or _guard(current, structure, tier)
+        verdict = end.failure or guarded(current, structure, tier)
     seconds = now.seconds + time.monotonic() - start
     now = replace(now, structure=current, seconds=seconds, interruptions=now.interruptions + interrupted)
     if verdict is None and end is not None and now.stage == len(options.stages):
         verdict = judge_end(end, options, now)
-    if verdict is None and now.interruptions > tier.queue_settings.max_requeues:
-        verdict = Verdict(Outcome.TIMED_OUT, f"time was over in {now.interruptions} jobs, in stage {now.stage + 1}")
+    verdict = verdict or out_of_time(now, tier)
     document = None
     if documents:
         document = merged_document(documents, first, label=_LABEL, keep_steps=options.keep_steps)
     if verdict is None:
         return Part(None, now.to_dict(), document)
     version = str(documents[-1].vasp_version or "") if documents else ""
-    return Part(replace(_result(current, verdict, end, now, version), pressure=tier.gigapascals), None, document)
+    return Part(_result(current, verdict, end, now, version), None, document)
 
 
-def judge_end(end: StageEnd, options: VaspOptions, progress: Progress) -> Verdict:
+def judge_end(end: StageEnd, options: VaspOptions, progress: VaspProgress) -> Verdict:
     """Say how a relaxation ended whose last stage was run.
 
     Parameters
@@ -168,21 +136,17 @@ def judge_end(end: StageEnd, options: VaspOptions, progress: Progress) -> Verdic
     return Verdict(Outcome.NOT_CONVERGED, left)
 
 
-def _guard(current: Structure, reference: Structure, tier: TierConfig) -> Verdict | None:
-    lattice = current.lattice.matrix
-    return check_geometry(tier, None, lattice, current.frac_coords, reference.lattice.matrix)
-
-
-def _next_stage(current: Structure, options: VaspOptions, now: Progress, folder: Path, watch: RunSettings) -> StageEnd:
+def _next_stage(
+    current: Structure, options: VaspOptions, now: VaspProgress, folder: Path, watch: RunSettings
+) -> StageEnd:
     steps = options.incar_of(now.stage).get("NSW", 0) - now.steps_of_stage if now.steps_of_stage else None
     place = folder / f"stage{now.stage + 1}"
     return run_stage(current, options, now.stage, place, watch, max_steps=steps)
 
 
-def _advanced(now: Progress, end: StageEnd, options: VaspOptions) -> Progress:
+def _advanced(now: VaspProgress, end: StageEnd, options: VaspOptions) -> VaspProgress:
     """Count a stage; one that was interrupted comes again if it has steps left, with these."""
-    corrections = (*now.corrections, *(f"stage {now.stage + 1}: {error}" for error in end.corrections))
-    counted = replace(now, steps=now.steps + end.steps, corrections=corrections)
+    counted = now.counted(end.steps, end.corrections)
     made, allowed = now.steps_of_stage + end.steps, options.incar_of(now.stage).get("NSW", 0)
     if end.interrupted and (made < allowed or end.energy is None):
         return replace(counted, steps_of_stage=made)
@@ -190,7 +154,9 @@ def _advanced(now: Progress, end: StageEnd, options: VaspOptions) -> Progress:
     return replace(counted, stage=now.stage + 1, steps_of_stage=0, ionic=ionic if allowed > 1 else now.ionic)
 
 
-def _result(structure: Structure, verdict: Verdict, end: StageEnd | None, now: Progress, version: str) -> RelaxResult:
+def _result(
+    structure: Structure, verdict: Verdict, end: StageEnd | None, now: VaspProgress, version: str
+) -> RelaxResult:
     bare = structure.copy()
     for name in list(bare.site_properties):
         bare.remove_site_property(name)

@@ -219,11 +219,11 @@ def test_a_stage_without_steps_left_is_over_even_if_it_was_interrupted(mgo):
     """Otherwise jobs that have time for one step each would never come to the next stage."""
     from fuse_flows.relax.vasp.options import parse_options
     from fuse_flows.relax.vasp.stage import StageEnd
-    from fuse_flows.relax.vasp.staged import Progress, _advanced
+    from fuse_flows.relax.vasp.staged import VaspProgress, _advanced
 
     options = parse_options(tier([FINE | {"NSW": 4}]))
     end = StageEnd(mgo, interrupted=True, ionic=True, energy=-1.0, steps=3)
-    once = _advanced(Progress(), end, options)
+    once = _advanced(VaspProgress(), end, options)
     assert (once.stage, once.steps_of_stage, once.steps) == (0, 3, 3)
     twice = _advanced(once, end, options)
     assert (twice.stage, twice.steps_of_stage, twice.ionic) == (1, 0, False)
