@@ -6,8 +6,10 @@ from functools import cache
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fuse_flows.errors import ConfigError
 
 
 class Settings(BaseSettings):
@@ -62,5 +64,21 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process, read once."""
-    return Settings()
+    """Return the settings of this process, read once.
+
+    Returns
+    -------
+    Settings
+        From the environment.
+
+    Raises
+    ------
+    ConfigError
+        Naming the variable whose value cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "_".join(("FUSE_FLOWS", *map(str, first["loc"]))).upper()
+        raise ConfigError(name, f"{first['msg']} (got {first['input']!r}); correct this environment variable") from None

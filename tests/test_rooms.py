@@ -10,7 +10,8 @@ import fuse_flows
 PACKAGE = Path(fuse_flows.__file__).parent
 # Lowest floor first; a room may import from itself and from every room before it.
 FLOORS = (
-    ("errors", "settings"),
+    ("errors",),
+    ("settings",),
     ("config",),
     ("structures",),
     ("potentials",),

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError
+from fuse_flows.relax.hull import LEVEL, level_of_tier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
     from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    from fuse_flows.config import TierConfig
 
 
 class StructureFormat(StrEnum):
@@ -41,7 +44,9 @@ class StructureFormat(StrEnum):
         return {"cif": "", "poscar": "", "extxyz": ".extxyz", "ase": ".db", "json": ".json"}[self.value]
 
 
-def write_structures(target: Path, candidates: Sequence[dict[str, Any]], file_format: StructureFormat) -> list[Path]:
+def write_structures(
+    target: Path, candidates: Sequence[dict[str, Any]], file_format: StructureFormat, tier: TierConfig | None = None
+) -> list[Path]:
     """Write the structures of candidates.
 
     Parameters
@@ -54,6 +59,8 @@ def write_structures(target: Path, candidates: Sequence[dict[str, Any]], file_fo
         ``cif`` and ``poscar``: one file each, ``NN_<formula>_<space group number>_<candidate id>``. ``extxyz`` and
         ``ase``: one file, or SQLite database, with energy (eV) and origin of each. ``json``: a list of
         pymatgen's ComputedStructureEntry, for :func:`monty.serialization.loadfn` and its phase diagrams.
+    tier
+        Last tier of the search; entries of ``json`` then name its level and can serve as references of a hull.
 
     Returns
     -------
@@ -78,7 +85,7 @@ def write_structures(target: Path, candidates: Sequence[dict[str, Any]], file_fo
     elif file_format is StructureFormat.ASE:
         _write_database(target, candidates)
     else:
-        target.write_text(json.dumps([entry_of(doc).as_dict() for doc in candidates]), encoding="utf-8")
+        target.write_text(json.dumps([entry_of(doc, tier).as_dict() for doc in candidates]), encoding="utf-8")
     return [target]
 
 
@@ -136,26 +143,30 @@ def atoms_of(doc: dict[str, Any]) -> Atoms:
     return atoms
 
 
-def entry_of(doc: dict[str, Any]) -> ComputedStructureEntry:
+def entry_of(doc: dict[str, Any], tier: TierConfig | None = None) -> ComputedStructureEntry:
     """Return a candidate as an entry of pymatgen, the input of its phase diagrams.
 
     Parameters
     ----------
     doc
         Candidate document.
+    tier
+        What relaxed it last; None if that is not known.
 
     Returns
     -------
     pymatgen.entries.computed_entries.ComputedStructureEntry
-        With the energy in eV, the calculator of the last tier as parameter, and its origin as data.
+        With the energy in eV, the calculator of the last tier and, with ``tier``, its level of theory as parameters,
+        and its origin as data. Under pressure there is no level: entries of such a level have enthalpies.
     """
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+    level = {} if tier is None or doc.get("pressure") else {LEVEL: level_of_tier(tier)}
     return ComputedStructureEntry(
         structure_of(doc),
         doc["energy"],
         entry_id=doc["candidate_id"],
-        parameters={"calculator": doc["tiers"][-1]["calculator"]},
+        parameters={"calculator": doc["tiers"][-1]["calculator"]} | level,
         data=_facts(doc),
     )
 

@@ -162,7 +162,8 @@ def hull_figure(diagram: PhaseDiagram, title: str = "") -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        By pymatgen's plotter: stable phases with their names, and those up to 0.2 eV/atom above the hull.
+        By pymatgen's plotter: stable phases with their names, and those up to 0.2 eV/atom above the hull; of each
+        composition the lowest one.
 
     Raises
     ------
@@ -173,9 +174,14 @@ def hull_figure(diagram: PhaseDiagram, title: str = "") -> Figure:
         msg = f"phase diagrams of {len(diagram.elements)} elements cannot be drawn, only of 2 to 4; leave it out"
         raise ConfigError("picture", msg)
     import matplotlib.pyplot as plt
-    from pymatgen.analysis.phase_diagram import PDPlotter
+    from pymatgen.analysis.phase_diagram import PDPlotter, PhaseDiagram
 
-    axes = PDPlotter(diagram, show_unstable=0.2, backend="matplotlib").get_plot()
+    ordered = sorted(diagram.all_entries, key=lambda entry: -entry.energy_per_atom)
+    lowest = {entry.composition.reduced_formula: entry for entry in ordered}
+    drawn = PhaseDiagram(list(lowest.values()), elements=diagram.elements)
+    axes = PDPlotter(drawn, show_unstable=0.2, backend="matplotlib").get_plot()
+    if axes.get_aspect() == 1.0:  # a triangle: its sides stay equal by the size of the box, for the limits are fixed
+        axes.set_adjustable("box")
     figure = axes.get_figure()
     axes.set_title(title, parse_math=False)
     plt.close(figure)  # pyplot keeps no hold of it

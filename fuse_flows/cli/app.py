@@ -60,9 +60,37 @@ def _callback(
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on stderr and exit code 2."""
+    """Run the command line; an error of ours, of a file or of the database is one line on stderr and exit code 2."""
     try:
         app()
-    except FuseFlowsError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}", style="red")
+    except Exception as error:
+        message = in_one_line(error)
+        if message is None:
+            raise
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {message}", style="red")
         sys.exit(2)
+
+
+def in_one_line(error: Exception) -> str | None:
+    """Say what a user can do something about.
+
+    Parameters
+    ----------
+    error
+        What a command raised.
+
+    Returns
+    -------
+    str or None
+        Its message; for files that cannot be read or written, and for a database that went away, what they say. None
+        for anything else, which is a defect and wants its traceback.
+    """
+    if isinstance(error, FuseFlowsError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if type(error).__module__ == "pymongo.errors":  # not imported here: most commands that fail never needed it
+        from fuse_flows.store.jobstore import one_line
+
+        return f"the database went away, or refused what was asked of it ({one_line(error)}); see: fuse-flows check"
+    return None

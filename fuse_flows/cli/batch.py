@@ -70,7 +70,8 @@ def read_searches(path: Path, options: SearchOptions, priority: int | None = Non
         names[config.search_id] = entry.name
         found[config.search_id] = CheckedSearch(config, pool, entry.priority if priority is None else priority)
     if wrong:
-        others = f" ({len(wrong) - 1} more of its searches are wrong; nothing was added)" if len(wrong) > 1 else ""
+        named = ", ".join(error.field for error in wrong[1:5]) + (", ..." if len(wrong) > 5 else "")
+        others = f" ({len(wrong) - 1} more of its searches are wrong: {named}; nothing was added)" if named else ""
         raise ConfigError(wrong[0].field, f"{wrong[0].message}{others}")
     return list(found.values())
 

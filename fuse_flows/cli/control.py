@@ -60,18 +60,27 @@ def pause(
     from fuse_flows.errors import ConfigError
     from fuse_flows.store.connection import connect
     from fuse_flows.store.queries import find_search, known_searches
-    from fuse_flows.store.requests import request_stop
-    from fuse_flows.store.searches import unfinished_jobs
+    from fuse_flows.store.requests import is_stop_requested, request_stop
+    from fuse_flows.store.searches import active_jobs, unfinished_jobs
 
     if bool(searches) == every:
         raise ConfigError("search", "name the searches to pause, or give --all")
     connection = connect(launchpad)
-    for search_id in known_searches(connection) if every else [find_search(connection, one) for one in searches or ()]:
+    named = known_searches(connection) if every else [find_search(connection, one) for one in searches or ()]
+    resting = 0
+    for search_id in named:
         if unfinished_jobs(connection, search_id):
+            resting += 1
+            if is_stop_requested(connection.launchpad, search_id) and not active_jobs(connection, search_id):
+                console.print(f"{search_id} is paused already; continue with: fuse-flows resume {search_id}")
+                continue
             paused = request_stop(connection.launchpad, search_id)
-            console.print(f"{search_id} pauses ({paused} jobs that had not begun); continue with: fuse-flows resume")
+            jobs = f"{paused} jobs that had not begun"
+            console.print(f"{search_id} pauses ({jobs}); continue with: fuse-flows resume {search_id}")
         elif not every:
             console.print(f"{search_id} is over")
+    if every and not resting:
+        console.print("there is nothing to pause")
 
 
 def priority(

@@ -68,12 +68,14 @@ def export(
             return
         if target.exists():
             raise ConfigError("output", f"{target} exists; name another one, or remove it")
+        target.parent.mkdir(parents=True, exist_ok=True)
         console.print(f"wrote {write_archive(found.connection, found.search_id, target)} documents into {target}")
         return
     chosen = _chosen(found, top, candidate, unique=unique, within=within, space_group=space_group)
     structures = StructureFormat(file_format.value)
     target = output or Path(f"{found.search_id}{structures.suffix or f'-{structures}'}")
-    write_structures(target, chosen, structures)
+    tier = found.config.tiers[-1] if structures is StructureFormat.JSON else None
+    write_structures(target, chosen, structures, tier)
     console.print(f"wrote {len(chosen)} structures into {target}")
 
 

@@ -83,7 +83,7 @@ def hull(
         _print(rows)
     if picture is not None:
         try:
-            hull_figure(hull_diagram(found, known), rows[0]["level"]).savefig(picture, dpi=150)
+            hull_figure(hull_diagram(found, known), rows[0]["level"]).savefig(picture, dpi=150, bbox_inches="tight")
         except (OSError, ValueError) as error:
             raise ConfigError("picture", f"{picture} cannot be written ({error})") from error
         typer.echo(f"wrote {picture}", err=True)
@@ -130,45 +130,62 @@ def structures_of(folder: Path) -> list[tuple[str, Structure]]:
     Parameters
     ----------
     folder
-        Files of any format that pymatgen recognises by name.
+        CIF, POSCAR and extended XYZ files, and what else pymatgen recognises by name.
 
     Returns
     -------
     list of tuple
-        Name of the file and structure; files that cannot be read or are disordered are told and left out.
+        Name of the file (with the number where it holds several) and structure; files that cannot be read or are
+        disordered are told and left out.
 
     Raises
     ------
     ConfigError
         If there is none.
     """
-    from pymatgen.core import Structure
-
     from fuse_flows.errors import ConfigError
 
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        try:
-            structure = Structure.from_file(path)
-        except Exception as error:  # noqa: BLE001 - parsers raise whatever they meet
-            console.print(f"{path.name} cannot be read ({escape(' '.join(str(error).split())[:100])})")
-            continue
-        if structure.is_ordered:
-            found.append((path.name, structure))
-        else:
-            console.print(f"{path.name} is disordered; it is left out")
+        structures = _structures_of_file(path)
+        for place, structure in enumerate(structures, start=1):
+            name = path.name if len(structures) == 1 else f"{path.name}#{place}"
+            if structure.is_ordered:
+                found.append((name, structure))
+            else:
+                console.print(f"{name} is disordered; it is left out")
     if not found:
         raise ConfigError("references", f"{folder} holds no structure that can be read; give a folder of CIF files")
     return found
 
 
-def _tier(calculator: str, config: Path | None) -> TierConfig:
-    """Return the tier that relaxes references."""
-    from fuse_flows.config import TierConfig, load_config
+def _structures_of_file(path: Path) -> list[Structure]:
+    """Read a file as a search reads its pool, or as pymatgen does; none if it cannot be read, which is told."""
+    from pymatgen.core import Structure
 
-    if config is None:
-        return TierConfig(calculator=calculator)
-    return load_config(config, formula="H").tiers[-1]
+    from fuse_flows.generators.files import SkipReason, read_file
+
+    found = read_file(path)
+    if isinstance(found, list):
+        return found
+    reason = str(found)
+    if found is SkipReason.UNKNOWN_FORMAT:
+        try:
+            return [Structure.from_file(path)]
+        except Exception as error:  # noqa: BLE001 - parsers raise whatever they meet
+            reason = " ".join(str(error).split())[:100]
+    console.print(f"{path.name} cannot be read ({escape(reason)})")
+    return []
+
+
+def _tier(calculator: str, config: Path | None) -> TierConfig:
+    """Return the tier that relaxes references, its options written out as in a search, so that the levels agree."""
+    from fuse_flows.config import load_config
+    from fuse_flows.relax.gpaw.options import with_gpaw_defaults
+    from fuse_flows.relax.vasp.options import with_vasp_defaults
+
+    tiers: dict[str, Any] = {"tiers": [{"calculator": calculator}]} if config is None else {}
+    return with_gpaw_defaults(with_vasp_defaults(load_config(config, formula="H", **tiers))).tiers[-1]
 
 
 def _references(found: list[Search], entries: Path, *, materials_project: bool, mixed: bool) -> ReferenceEntries:

@@ -65,14 +65,16 @@ def results(
     else:
         choose = found.unique if unique else found.best
         lowest = next((doc["enthalpy_per_atom"] for doc in found.best(1)), None)
-        chosen = choose(number, within=within, space_group=space_group)
+        chosen = choose(number if ended is None else None, within=within, space_group=space_group)
+        if ended is not None:
+            chosen = [doc for doc in chosen if doc["outcome"] == ended][:number]
         if hull is not None:
             chosen = found.above_hull(chosen, read_references(hull, mixed=mixed))
     if as_json:
         typer.echo(json.dumps(chosen, indent=1))
     elif as_csv:
         _write_csv(failed_rows(chosen) if failed else best_rows(chosen, lowest))
-    elif failed:
+    elif failed or (ended is not None and not chosen):
         _print_failed(failed_rows(chosen), f"{found.search_id} with the outcome {ended}")
     else:
         _print_best(chosen, found.search_id, lowest, unique=unique)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,7 @@ def run(
     """
     from fuse_flows.flows.local import submit
 
+    check_folder(out)
     search, pool = _read_pool(search_config(formula, options))
     connection = _connect(launchpad)
     console.print(f"search [bold]{search.search_id}[/bold] ({search.tiers[-1].calculator}) in {connection.uri}")
@@ -56,7 +58,11 @@ def run(
 
 
 def resume(
-    search: Annotated[str, typer.Argument(help="Search id, its beginning, or a formula.")],
+    search: Annotated[str | None, typer.Argument(help="Search id, its beginning, or a formula.")] = None,
+    *,
+    every: Annotated[
+        bool, typer.Option("--all", help="Release all searches that were paused or stopped, for workers elsewhere.")
+    ] = False,
     max_structures: MaxStructures = None,
     wall_hours: WallHours = None,
     out: OutFolder = None,
@@ -70,13 +76,22 @@ def resume(
     launchpad: LaunchPadFile = None,
 ) -> None:
     """Continue a search that was stopped or interrupted, mending what a crash left behind; or extend a finished one."""
+    from fuse_flows.errors import ConfigError
     from fuse_flows.flows.local import extend
     from fuse_flows.store.queries import find_search
     from fuse_flows.store.requests import withdraw_stop
     from fuse_flows.store.searches import search_config_of, unfinished_jobs
 
+    if every == (search is not None):
+        raise ConfigError("search", "name the search to go on with, or give --all")
+    check_folder(out)
     connection = _connect(launchpad, fresh=False)
-    search_id = find_search(connection, search)
+    if every:
+        if workers or max_structures is not None or wall_hours is not None or out is not None:
+            raise ConfigError("all", "only releases searches for workers elsewhere; give no option with it but -l")
+        _release_all(connection)
+        return
+    search_id = find_search(connection, str(search))
     config = search_config_of(connection, search_id, stop=stop_limits(max_structures, wall_hours))
     console.print(f"search [bold]{search_id}[/bold] in {connection.uri}")
     withdraw_stop(connection.launchpad, search_id)
@@ -150,6 +165,44 @@ def worker(
     if search is not None and not unfinished_jobs(connection, search):
         search = find_search(connection, search)
     console.print(f"ran {work(connection, search, category=category)} jobs")
+
+
+def _release_all(connection: Connection) -> None:
+    """Take back all requests to stop, and make the jobs ready that were paused for them."""
+    from fuse_flows.flows.local import extend
+    from fuse_flows.store.queries import known_searches
+    from fuse_flows.store.requests import is_stop_requested, withdraw_stop
+    from fuse_flows.store.searches import search_config_of, unfinished_jobs
+
+    asked = [name for name in known_searches(connection) if is_stop_requested(connection.launchpad, name)]
+    for search_id in asked:
+        withdraw_stop(connection.launchpad, search_id)
+        extend(connection, search_config_of(connection, search_id))
+        console.print(f"{search_id}: its {unfinished_jobs(connection, search_id)} jobs wait for workers")
+    if not asked:
+        console.print("no search is paused")
+
+
+def check_folder(out: Path | None) -> None:
+    """Check that results can go where they are wanted, before hours are spent on them.
+
+    Parameters
+    ----------
+    out
+        The folder; None for the search id.
+
+    Raises
+    ------
+    ConfigError
+        If it is no folder, or cannot be written.
+    """
+    from fuse_flows.errors import ConfigError
+
+    if out is None:
+        return
+    here = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not here.is_dir() or not os.access(here, os.W_OK):
+        raise ConfigError("out", f"{here} is no folder that can be written; name another one")
 
 
 def _read_pool(search: SearchConfig) -> tuple[SearchConfig, FilePool]:

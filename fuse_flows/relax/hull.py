@@ -176,6 +176,9 @@ def read_references(path: str | Path, *, mixed: bool = False) -> ReferenceEntrie
     classes = {cls.__name__: cls for cls in (ComputedEntry, ComputedStructureEntry)}
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"{path} does not exist; make it with 'fuse-flows hull --references FOLDER --hull {path}'"
+        raise ConfigError(_FIELD, msg) from error
     except (OSError, ValueError) as error:
         raise ConfigError(_FIELD, f"{path} cannot be read as JSON ({' '.join(str(error).split())})") from error
     found = values.get("entries") if isinstance(values, dict) else values

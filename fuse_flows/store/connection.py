@@ -273,8 +273,7 @@ def _check(collection: Collection[dict[str, Any]], what: str) -> None:
         msg = f"{what} refuses to be read ({one_line(error)}); correct user, password and authsource there"
         raise DatabaseError(msg) from error
     except PyMongoError as error:
-        reason = one_line(error).split(", Timeout:")[0]
-        msg = f"{what} does not answer ({reason}); start that MongoDB, or correct host and port there"
+        msg = f"{what} does not answer ({one_line(error)}); start that MongoDB, or correct host and port there"
         raise DatabaseError(msg) from error
 
 

@@ -138,7 +138,7 @@ def jobstore_spec(launchpad: LaunchPad) -> dict[str, Any]:
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an exception without its line breaks.
+    """Return the message of an exception without its line breaks, and without what pymongo adds for developers.
 
     Parameters
     ----------
@@ -150,4 +150,7 @@ def one_line(error: Exception) -> str:
     str
         One line.
     """
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    for addition in (", full error: {", " (configured timeouts: ", ", Timeout: "):
+        text = text.split(addition)[0]
+    return text

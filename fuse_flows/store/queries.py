@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fuse_flows.config import DuplicatesConfig
-from fuse_flows.errors import DatabaseError
+from fuse_flows.config import DuplicatesConfig, parse_formula
+from fuse_flows.errors import ConfigError, DatabaseError
 from fuse_flows.relax.result import Outcome
 from fuse_flows.search.visited import Minimum, VisitedMinima
 from fuse_flows.store.setup import clusters_of_population, enthalpies
@@ -221,7 +222,7 @@ def find_search(connection: Connection, text: str) -> str:
     connection
         The database.
     text
-        A search id, the beginning of exactly one, or a formula for its newest search.
+        A search id, the beginning of exactly one, or a formula, in any order of its elements, for its newest search.
 
     Returns
     -------
@@ -236,7 +237,7 @@ def find_search(connection: Connection, text: str) -> str:
     known = known_searches(connection)
     if text in known:
         return text
-    of_formula = [name for name in known if _formula_of(name) == text]
+    of_formula = [name for name in known if _formula_of(name) == text] or _of_same_atoms(known, text)
     if of_formula:
         return max((_summary(connection, name, 0) for name in of_formula), key=lambda found: found.updated).search_id
     begin = [name for name in known if text and name.startswith(text)]
@@ -356,8 +357,23 @@ def _summary(connection: Connection, search_id: str, n_candidates: int) -> Searc
     query = {_SEARCH_ID: search_id}
     output = connection.outputs.find_one(query, {"completed_at": 1}, sort=[("output.step", -1)])
     workflow = output or connection.launchpad.workflows.find_one(query, {"updated_on": 1}, sort=[("_id", -1)])
-    updated = output["completed_at"] if output else workflow["updated_on"] if workflow else ""
+    updated = output["completed_at"] if output else _local(workflow["updated_on"]) if workflow else ""
     return SearchSummary(search_id, _formula_of(search_id), n_candidates, str(updated))
+
+
+def _local(moment: datetime) -> str:
+    """Return a time of FireWorks (UTC) as jobflow writes it (ISO, of this place), so that the two can be compared."""
+    return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None).isoformat()
+
+
+def _of_same_atoms(names: list[str], text: str) -> list[str]:
+    """Return the searches of a formula, in whatever order its elements and for how many units it was written."""
+    try:
+        atoms = parse_formula(text)
+        same = {formula for formula in map(_formula_of, names) if parse_formula(formula) == atoms}
+    except ConfigError:  # it is no formula
+        return []
+    return [name for name in names if _formula_of(name) in same]
 
 
 def _formula_of(search_id: str) -> str:

@@ -5,18 +5,22 @@ import csv
 import io
 import json
 
+import ase.io
 import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedEntry
 from typer.testing import CliRunner
 
+from fuse_flows.analysis.formats import entry_of
 from fuse_flows.analysis.hull import HULL_COLUMNS, hull_diagram, hull_figure, hull_rows
 from fuse_flows.analysis.report import report_html
 from fuse_flows.cli.app import app
+from fuse_flows.cli.hull import _tier
 from fuse_flows.config import load_config
 from fuse_flows.errors import ConfigError, FuseFlowsError
 from fuse_flows.flows.local import submit, work
-from fuse_flows.relax.hull import ReferenceEntries, level_of, read_references
+from fuse_flows.relax.gpaw.options import with_gpaw_defaults
+from fuse_flows.relax.hull import ReferenceEntries, level_of, level_of_tier, read_references
 from fuse_flows.store import Search
 
 pytestmark = pytest.mark.mongo
@@ -144,16 +148,19 @@ def test_references_of_a_folder_and_the_table(tmp_path, monkeypatch):
     for symbol, edge in (("Cu", 3.7), ("Au", 4.15)):
         Structure(Lattice.cubic(edge), [symbol] * 4, SITES).to(folder / f"{symbol}.cif")
     (folder / "notes.txt").write_text("no structure")
+    several = [Structure(Lattice.cubic(edge), ["Au"] * 4, SITES).to_ase_atoms() for edge in (4.1, 4.2)]
+    ase.io.write(folder / "more.extxyz", several)
     made = command("hull", "--references", folder, "--tier", "emt", "--hull", file)
     assert made.exit_code == 0, made.output
     assert "notes.txt cannot be read" in made.stdout
+    assert "more.extxyz#2: Au " in made.stdout
     found = read_references(file)
     energies = {entry.reduced_formula: entry.energy_per_atom for entry in found.entries}
     assert energies["Cu"] == pytest.approx(-0.0070, abs=3e-4)  # EMT: fcc copper at rest
     assert energies["Au"] == pytest.approx(0.0, abs=5e-3)
     assert {level_of(entry) for entry in found.entries} == {"emt"}
     again = command("hull", "--references", folder, "--tier", "emt", "--hull", file)
-    assert "2 entries" in again.stdout
+    assert "4 entries" in again.stdout
     assert "eV/atom" not in again.stdout  # nothing is relaxed twice
 
     monkeypatch.chdir(tmp_path)
@@ -167,6 +174,23 @@ def test_references_of_a_folder_and_the_table(tmp_path, monkeypatch):
     lines = command("hull", "Cu3Au", "CuAu", "--hull", file, "--csv").stdout.splitlines()
     assert lines[0] == ",".join(HULL_COLUMNS)
     assert len(lines) == 3
+
+
+def test_exported_structures_are_references_of_their_level(search, tmp_path):
+    file = tmp_path / "own.json"
+    assert command("export", "Cu3Au", "-f", "json", "-o", file).exit_code == 0
+    found = read_references(file)
+    assert found.levels == ("emt",)
+    lowest = search.best(1)[0]["energy_per_atom"]
+    hull = ReferenceEntries((*found.entries, *entries(Cu=lowest + 1, Au=lowest + 1)))
+    assert search.hull_energy(hull) == pytest.approx(lowest)
+    under_pressure = entry_of(search.best(1)[0] | {"pressure": 5.0}, search.config.tiers[-1])
+    assert level_of(under_pressure) == "unknown"  # its energy is no enthalpy
+
+
+def test_references_have_the_level_of_a_search_with_default_options():
+    search = with_gpaw_defaults(load_config(formula="MgO", tiers=[{"calculator": "spp"}, {"calculator": "gpaw"}]))
+    assert level_of_tier(_tier("gpaw", None)) == level_of_tier(search.tiers[-1])
 
 
 @pytest.mark.usefixtures("search")

@@ -86,7 +86,10 @@ def test_hundreds_of_searches(connection, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"searches": ["Cu3Au", "Xx2", "Zz"]}, r"searches\[2\] \(Xx2\)\.formula: .*\(1 more of its searches are wrong"),
+        (
+            {"searches": ["Cu3Au", "Xx2", "Zz"]},
+            r"searches\[2\] \(Xx2\)\.formula: .*\(1 more of its searches are wrong: searches\[3\] \(Zz\)\.formula;",
+        ),
         (
             {"searches": ["Cu3Au", {"formula": "CuAu", "max_atom": 3}]},
             r"\(CuAu\)\.max_atom: is not a key",

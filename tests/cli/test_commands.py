@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 from fireworks import FWorker
+from pymongo.errors import AutoReconnect
 from rich.console import Console
 
+from fuse_flows.cli.app import in_one_line
 from fuse_flows.cli.progress import run_and_watch
 from fuse_flows.config import load_config
+from fuse_flows.errors import ConfigError
 from fuse_flows.flows.local import submit
 from fuse_flows.store.connection import write_jobflow_file, write_launchpad_file
 from fuse_flows.store.queries import candidates
@@ -100,6 +103,30 @@ def test_unreachable_database_is_one_line(tmp_path):
     assert str(file) in done.stderr
     assert done.stderr.count("\n") == 1
     assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ConfigError("seed", "is odd"), "seed: is odd"),
+        (IsADirectoryError(21, "Is a directory", "a.html"), "a.html: Is a directory"),
+        (AutoReconnect("db:1: refused, Timeout: 30s, Topology: <long>"), "the database went away, or refused"),
+        (OSError("of no file"), None),
+        (KeyError("a defect"), None),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(error, message):
+    found = in_one_line(error)
+    assert (found is None) if message is None else found.startswith(message)
+    assert "Topology" not in (found or "")
+
+
+def test_output_that_is_no_folder_is_told_before_the_search(connection, config_file, tmp_path):
+    (tmp_path / "there").touch()
+    done = command("run", "Cu3Au", "--config", config_file, "--out", "there", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: out: ")
+    assert connection.launchpad.fireworks.count_documents({}) == 0
 
 
 def test_help_does_not_load_heavy_libraries():

@@ -44,6 +44,15 @@ def test_failures_with_their_reason(search):
     assert "there is no candidate" in command("results", "Cu3Au", "--outcome", "exploded").stdout
 
 
+@pytest.mark.usefixtures("search")
+def test_successes_of_one_outcome():
+    every = json.loads(command("results", "Cu3Au", "--all", "--top", 100, "--json").stdout)
+    assert {doc["outcome"] for doc in every} == {"CONVERGED"}
+    asked = ("results", "Cu3Au", "--all", "--top", 2, "--json", "--outcome")
+    assert json.loads(command(*asked, "converged").stdout) == every[:2]
+    assert json.loads(command(*asked, "accepted").stdout) == []
+
+
 def test_odd_names_are_shown_as_they_are(search):
     odd = [doc["origin"] for doc in search.best(None) if doc["origin"] and "<img" in doc["origin"]]
     assert odd

@@ -111,6 +111,11 @@ def test_pause_and_resume_elsewhere(connection_factory):
     submit(connection, other)
     output = invoke("pause", "--all")
     assert output.count("3 jobs that had not begun") == 2
+    assert invoke("pause", "--all").count("is paused already") == 2
+    assert invoke("resume", "--all").count("its 4 jobs wait for workers") == 2
+    assert active_jobs(connection, None) == 6
+    assert "no search is paused" in invoke("resume", "--all")
+    invoke("pause", "--all")
     assert not active_jobs(connection, None)
     assert work(connection) == 0
     assert [search_document(connection, one.search_id).status for one in (search, other)] == ["stopped"] * 2
@@ -132,6 +137,9 @@ def test_pause_and_resume_elsewhere(connection_factory):
 
     assert sequence(connection) == sequence(undisturbed)
     assert "is over" in invoke("pause", search.search_id)
+    invoke("stop", other.search_id, "--withdraw")
+    work(connection, other.search_id)
+    assert "nothing to pause" in invoke("pause", "--all")
 
 
 def test_priority(connection):

@@ -113,7 +113,7 @@ def test_bad_files_are_named(tmp_path, text, message):
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_references(tmp_path / "bad.json")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="does not exist; make it"):
         read_references(tmp_path / "absent.json")
 
 

@@ -1,3 +1,5 @@
+from datetime import datetime, timedelta
+
 import pytest
 from jobflow import Flow, job
 from jobflow.managers.fireworks import flow_to_workflow
@@ -123,9 +125,18 @@ def test_search_that_has_only_been_added(searched):
     assert search_ids(searched)[0].n_candidates == 0
 
 
+def test_a_search_added_later_the_same_day_is_the_newest_of_its_formula(searched):
+    assert find_search(searched, "MgO") == NEW
+    moment = (datetime.now() - timedelta(milliseconds=1)).isoformat()  # noqa: DTZ005 - as jobflow writes it
+    searched.outputs.update_many({}, {"$set": {"completed_at": moment}})
+    searched.launchpad.add_wf(flow_to_workflow(Flow([job(abs)(-1)]), metadata={"search_id": "MgO-1"}))
+    assert find_search(searched, "MgO") == "MgO-1"
+
+
 def test_search_by_id_formula_or_beginning(searched):
     assert find_search(searched, OLD) == OLD
     assert find_search(searched, "MgO") == NEW
+    assert find_search(searched, "O2Mg2") == NEW
     assert find_search(searched, "MgO-00000000f") == NEW
     assert find_search(searched, "Mg2") == OTHER
 

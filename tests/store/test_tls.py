@@ -121,3 +121,4 @@ def test_what_is_wrong_is_said_without_the_password(tls_server, tmp_path, change
         connect(launchpad_file(tmp_path, tls_server, **changes))
     assert PASSWORD not in str(caught.value)
     assert "guess" not in str(caught.value)
+    assert "clusterTime" not in str(caught.value)
