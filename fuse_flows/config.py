@@ -118,8 +118,8 @@ class TierConfig(_Section):
 
     calculator: str = Field(
         "chgnet",
-        description="spp, chgnet, emt, lj, buckingham, gulp, vasp, gpaw, any force field of atomate2 (such as "
-        "MACE-MP-0) or the import path of an ASE calculator ('package.module:Class').",
+        description="spp, chgnet, torchsim, emt, lj, buckingham, gulp, vasp, gpaw, any force field of atomate2 (such "
+        "as MACE-MP-0) or the import path of an ASE calculator ('package.module:Class').",
     )
     calculator_kwargs: dict[str, Any] = Field(default_factory=dict, description="Keywords of the calculator.")
     optimizer: Literal["L-BFGS", "FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field(
@@ -182,13 +182,14 @@ class TierConfig(_Section):
         return self.queue if isinstance(self.queue, QueueConfig) else QueueConfig()
 
     def identity(self) -> dict[str, Any]:
-        """Return what counts of the tier for the name of a search: of a library with a digest not its folder.
+        """Return what counts of the tier for the name of a search: of a file with a digest not where it is.
 
         Settings that came later count only where they differ from what was always done; the queue never does.
         """
         values = self.model_dump(mode="json", exclude={"queue"})
         if "digest" in values["calculator_kwargs"]:
-            values["calculator_kwargs"].pop("library", None)
+            for place in ("library", "weights"):
+                values["calculator_kwargs"].pop(place, None)
         for key in ("stop_above_best", "second_pass", "max_energy_above_best"):
             if values[key] == type(self).model_fields[key].default:
                 del values[key]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError, MissingExtraError
 from fuse_flows.relax.spp_tier import SPP, spp_options, spp_tables
+from fuse_flows.relax.torchsim import TORCHSIM, check_torchsim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fuse_flows.config import TierConfig
 
 _FIELD = "tiers.calculator"
-_OWN = ("chgnet", "emt", "lj", "buckingham")
+_OWN = ("chgnet", "emt", "lj", "buckingham", TORCHSIM)
 
 #: A program, not an ASE calculator; its tier is :class:`fuse_flows.relax.gulp_tier.GulpRelaxer`.
 _GULP = "gulp"
@@ -86,7 +87,7 @@ def make_calculator(tier: TierConfig) -> Any:
 
 
 def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
-    """Check a tier before anything is submitted, without importing any of the heavy packages.
+    """Check a tier before anything is submitted, without importing heavy packages (but for models of torch-sim).
 
     Parameters
     ----------
@@ -117,6 +118,9 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
 
         check_gpaw(tier, elements)
         return
+    if kind == TORCHSIM:
+        check_torchsim(tier, elements)
+        return
     _check_installed(kind, tier.calculator)
     if kind == "gulp":
         from fuse_flows.relax.gulp_tier import check_gulp
@@ -130,24 +134,27 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
         _check_chgnet_kwargs(tier.calculator_kwargs)
     elif kind in _OWN:
         _make(kind, tier.calculator, kwargs_json)
-    wanted = set(elements)
-    if kind == "chgnet":
-        from pymatgen.core import Element
-
-        missing = {el for el in wanted if Element(el).Z > 94} | (wanted & _NOT_IN_CHGNET)
-    elif kind == "emt":
-        from ase.calculators.emt import parameters
-
-        missing = wanted - set(parameters)
-    elif kind == "buckingham":
-        from fuse_flows.relax.buckingham import missing_elements
-
-        missing = missing_elements(wanted, **tier.calculator_kwargs)
-    else:
-        missing = set()
+    missing = _missing_elements(kind, tier, set(elements))
     if missing:
         msg = f"{tier.calculator} has no parameters for {', '.join(sorted(missing))}; choose another calculator"
         raise ConfigError(_FIELD, msg)
+
+
+def _missing_elements(kind: str, tier: TierConfig, wanted: set[str]) -> set[str]:
+    """Elements that a potential has no parameters for, as far as it tells."""
+    if kind == "chgnet":
+        from pymatgen.core import Element
+
+        return {el for el in wanted if Element(el).Z > 94} | (wanted & _NOT_IN_CHGNET)
+    if kind == "emt":
+        from ase.calculators.emt import parameters
+
+        return wanted - set(parameters)
+    if kind == "buckingham":
+        from fuse_flows.relax.buckingham import missing_elements
+
+        return missing_elements(wanted, **tier.calculator_kwargs)
+    return set()
 
 
 def engines() -> dict[str, str]:
@@ -268,6 +275,10 @@ def _check_installed(kind: str, name: str) -> None:
         for package in ("chgnet", "torch"):
             if find_spec(package) is None:
                 raise MissingExtraError(package, "chgnet")
+    elif kind == TORCHSIM:
+        for package, name_on_index in (("torch", "torch"), ("torch_sim", "torch-sim-atomistic")):
+            if find_spec(package) is None:
+                raise MissingExtraError(name_on_index, TORCHSIM)
     elif kind == _GULP:
         from fuse_flows.relax.gulp_tier import find_gulp
 
@@ -318,6 +329,8 @@ def _make(kind: str, name: str, kwargs_json: str) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return _construct(kind, kwargs)
+    except ConfigError:
+        raise
     except BadConfiguration as error:
         msg = f"{name} needs its section in ASE's configuration file (ASE_CONFIG_PATH) on this machine: {error}"
         raise ConfigError(_FIELD, msg) from error
@@ -331,6 +344,10 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
         from fuse_flows.relax.chgnet import ChgnetCalculator
 
         return ChgnetCalculator(**kwargs)
+    if kind == TORCHSIM:
+        from fuse_flows.relax.torchsim_model import TorchSimCalculator
+
+        return TorchSimCalculator(**kwargs)
     if kind in {_GULP, _VASP, _GPAW}:
         raise ValueError("it is a program with a tier of its own; use fuse_flows.relax.tiers.build_relaxer")
     if kind in {"emt", "lj"}:

@@ -247,7 +247,8 @@ def level_of_tier(tier: TierConfig) -> str:
     str
         Such as ``chgnet``, ``chgnet {"model": "r2scan"}`` or, with a pressure, ``chgnet at 10 GPa``.
     """
-    no_energy = _NO_ENERGY | ({"library"} if "digest" in tier.calculator_kwargs else set())  # its content counts
+    has_digest = "digest" in tier.calculator_kwargs  # then the content counts, not the place
+    no_energy = _NO_ENERGY | ({"library", "weights"} if has_digest else set())
     keywords = {key: value for key, value in tier.calculator_kwargs.items() if key not in no_energy}
     text = f" {json.dumps(keywords, sort_keys=True)}" if keywords else ""
     pressure = f" at {tier.gigapascals:g} GPa" if tier.gigapascals else ""
