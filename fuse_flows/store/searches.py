@@ -10,6 +10,7 @@ from fuse_flows.schemas.step import SearchDoc
 from fuse_flows.search.judge import TARGET_REACHED
 from fuse_flows.search.state import SearchState
 from fuse_flows.search.walkers import PATIENCE_EXHAUSTED, have_lost_patience
+from fuse_flows.store.failures import exception_of, last_line
 from fuse_flows.store.queries import latest_step
 from fuse_flows.store.requests import STOP_REQUESTED, is_stop_requested
 from fuse_flows.store.tallies import outcome_counts
@@ -198,14 +199,11 @@ def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]
         Title of the job and the last line of its stack trace.
     """
     launchpad = connection.launchpad
-    failed = []
     query = {"spec.search_id": search_id, "state": "FIZZLED", "$nor": [_TOLERATED]}
-    for firework in launchpad.fireworks.find(query, {"name": 1, "launches": 1}):
-        launch = launchpad.launches.find_one({"launch_id": {"$in": firework["launches"]}}, {"action": 1}) or {}
-        exception = ((launch.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
-        lines = str(exception.get("_stacktrace", "unknown reason")).strip().splitlines()
-        failed.append((firework["name"], lines[-1]))
-    return failed
+    return [
+        (firework["name"], last_line(exception_of(launchpad, firework)) or "unknown reason")
+        for firework in launchpad.fireworks.find(query, {"name": 1, "launches": 1})
+    ]
 
 
 def running_jobs(connection: Connection, search_id: str) -> list[str]:
