@@ -16,10 +16,11 @@ from fuse_flows.flows.recipes import recipe
 from fuse_flows.flows.search import SearchMaker
 from fuse_flows.generators.files import read_pool
 from fuse_flows.jobs.generation import generated_document, why_nothing
+from fuse_flows.store.jobs import fizzled_jobs
 from fuse_flows.store.pools import pool_summary
 from fuse_flows.store.queries import candidates, latest_state
 from fuse_flows.store.repair import repair
-from fuse_flows.store.searches import fizzled_jobs, search_document
+from fuse_flows.store.searches import search_document
 
 pytestmark = pytest.mark.mongo
 
