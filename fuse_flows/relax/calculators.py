@@ -151,7 +151,7 @@ def _missing_elements(kind: str, tier: TierConfig, wanted: set[str]) -> set[str]
 
         return wanted - set(parameters)
     if kind == "buckingham":
-        from fuse_flows.relax.buckingham import missing_elements
+        from fuse_flows.relax.rigid_ions import missing_elements
 
         return missing_elements(wanted, **tier.calculator_kwargs)
     return set()
