@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from fuse_flows.store.connection import Connection
 
 TOP = 10
+MOST_ROWS = 200
+"""Rows of a table that was not asked to have more: nobody reads thousands, and rich takes a millisecond for each."""
 
 
 def results(
     search: SearchName,
     top: Annotated[
-        int | None, typer.Option(min=1, help=f"How many; default: {TOP}, and all of them with --within.")
+        int | None,
+        typer.Option(min=1, help=f"How many; default: {TOP}; with --within {MOST_ROWS} in a table, else all of them."),
     ] = None,
     *,
     unique: Annotated[
@@ -59,7 +62,8 @@ def results(
             "outcome", f"{ended} has neither energy nor space group; leave out --within and --space-group"
         )
     found = Search(search, connect(launchpad))
-    number = top or (None if within is not None else TOP)
+    shortened = within is not None and top is None and not (as_json or as_csv)
+    number = top or (TOP if within is None else MOST_ROWS + 1 if shortened else None)
     if failed:
         chosen = found.candidates(documents=True, outcome=outcome)[:number]
     else:
@@ -75,7 +79,11 @@ def results(
     elif failed:
         _print_failed(failed_rows(chosen), f"{found.search_id} with the outcome {ended}")
     else:
-        _print_best(chosen, found.search_id, lowest, unique=unique)
+        _print_best(chosen[:MOST_ROWS] if shortened else chosen, found.search_id, lowest, unique=unique)
+        if shortened and len(chosen) > MOST_ROWS:
+            console.print(
+                f"and more than these {MOST_ROWS}: --top shows as many as you like, --csv or --json all of them"
+            )
         print_fallback(pool_summary(found.connection, found.search_id))
 
 

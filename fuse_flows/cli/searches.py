@@ -71,9 +71,10 @@ def resume(
 ) -> None:
     """Continue a search that was stopped or interrupted, mending what a crash left behind; or extend a finished one."""
     from fuse_flows.flows.local import extend
+    from fuse_flows.store.jobs import unfinished_jobs
     from fuse_flows.store.queries import find_search
     from fuse_flows.store.requests import withdraw_stop
-    from fuse_flows.store.searches import search_config_of, unfinished_jobs
+    from fuse_flows.store.searches import search_config_of
 
     connection = _connect(launchpad, fresh=False)
     search_id = find_search(connection, search)
@@ -143,8 +144,8 @@ def worker(
     seconds (120), nor if the slowest one so far would not fit. SIGTERM lets it finish the structure in hand.
     """
     from fuse_flows.flows.worker import work
+    from fuse_flows.store.jobs import unfinished_jobs
     from fuse_flows.store.queries import find_search
-    from fuse_flows.store.searches import unfinished_jobs
 
     connection = _connect(launchpad, fresh=False)
     if search is not None and not unfinished_jobs(connection, search):

@@ -141,7 +141,7 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
 
         missing = wanted - set(parameters)
     elif kind == "buckingham":
-        from fuse_flows.relax.buckingham import missing_elements
+        from fuse_flows.relax.rigid_ions import missing_elements
 
         missing = missing_elements(wanted, **tier.calculator_kwargs)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fuse_flows.relax.result import Outcome
-from fuse_flows.structures.checks import neighbour_pairs, shortest_distance
+from fuse_flows.structures.neighbours import neighbour_pairs, shortest_distance
 
 if TYPE_CHECKING:
     from fuse_flows.config import TierConfig

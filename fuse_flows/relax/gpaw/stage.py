@@ -55,6 +55,16 @@ class StageEnd:
     corrections: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def fmax(self) -> float | None:
+        """Largest norm of a force of ``state``, eV/A."""
+        return None if self.state is None else self.state.fmax
+
+    @property
+    def smax(self) -> float | None:
+        """Largest component of the stress of ``state``, counted from the pressure, GPa."""
+        return None if self.state is None else self.state.smax
+
 
 class _StopError(Exception):
     """A verdict on its way up; None if time was over."""
