@@ -108,6 +108,9 @@ def show_and_write(connection: Connection, search_id: str, folder: Path) -> None
     best = best_candidates(connection, search_id, TOP, unique=True)
     console.print(f"{search.status}: {search.stop_reason or 'more to do'}; {counts_in_words(search.outcomes)}")
     _print_best(best, search_id)
+    if not best and search.outcomes:
+        most = max(search.outcomes, key=lambda name: search.outcomes[name]).lower().replace("_", "-")
+        console.print(f"the reasons: fuse-flows results {search_id} --outcome {most}", soft_wrap=True)
     print_fallback(pool_summary(connection, search_id))
     write_results(folder, candidates(connection, search_id), best, title=search_id)
     console.print(f"wrote {len(best)} CIF files, energies.csv and energies.png into {folder}")

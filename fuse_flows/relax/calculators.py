@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError, MissingExtraError
+from fuse_flows.relax.ase_programs import require_program, with_own_folder
 from fuse_flows.relax.spp_tier import SPP, spp_options, spp_tables
 from fuse_flows.relax.torchsim import TORCHSIM, check_torchsim
 
@@ -291,6 +292,11 @@ def _check_installed(kind: str, name: str) -> None:
         module = kind.split(":")[1]
         if not _module_exists(module):
             raise ConfigError(_FIELD, f"the module {module} of {name!r} was not found; install it or mend the path")
+        if module.startswith("ase."):  # light, and a misspelt name is not left to the worker
+            try:
+                _calculator_class(kind)
+            except (AttributeError, TypeError) as error:
+                raise ConfigError(_FIELD, f"{name} cannot be made: {error}; mend the path") from error
 
 
 def _module_exists(module: str) -> bool:
@@ -324,19 +330,26 @@ def _json_kwargs(tier: TierConfig) -> str:
 @cache
 def _make(kind: str, name: str, kwargs_json: str) -> Any:
     from ase.calculators.calculator import BadConfiguration
+    from ase.calculators.calculator import EnvironmentError as NotConfigured
 
     kwargs = json.loads(kwargs_json)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return _construct(kind, kwargs)
+            calculator = _construct(kind, kwargs)
     except ConfigError:
         raise
     except BadConfiguration as error:
         msg = f"{name} needs its section in ASE's configuration file (ASE_CONFIG_PATH) on this machine: {error}"
         raise ConfigError(_FIELD, msg) from error
-    except (TypeError, AttributeError, ValueError) as error:
-        first_line = str(error).partition("\n")[0]
+    except (OSError, NotConfigured) as error:
+        msg = f"{name} cannot be started on this machine ({error}); mend ASE's configuration file (ASE_CONFIG_PATH)"
+        raise ConfigError(_FIELD, msg) from error
+    except (TypeError, AttributeError, ValueError, LookupError, RuntimeError, AssertionError, ImportError) as error:
+        first_line = str(error).partition("\n")[0] or f"{type(error).__name__} (is its program on this machine?)"
         raise ConfigError(_FIELD, f"{name} cannot be made with {kwargs_json}: {first_line}") from error
+    if kind.startswith("path:"):
+        require_program(calculator, name)
+    return calculator
 
 
 def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
@@ -363,15 +376,16 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
     if kind.startswith("mlff:"):
         mlff = utils.MLFF[kind.removeprefix("mlff:")]
         return utils.ase_calculator(mlff, **{**utils._DEFAULT_CALCULATOR_KWARGS.get(mlff, {}), **kwargs})  # noqa: SLF001
-    _check_is_calculator(kind)
-    return utils.ase_calculator(kind.removeprefix("path:").replace(":", "."), **kwargs)
+    own = with_own_folder(_calculator_class(kind), kwargs)
+    return utils.ase_calculator(kind.removeprefix("path:").replace(":", "."), **own)
 
 
-def _check_is_calculator(kind: str) -> None:
-    """Refuse to call what is no class of calculators: a path may come from a document that anybody wrote."""
+def _calculator_class(kind: str) -> type:
+    """Return a class of calculators; refuse to call anything else: a path may come from a document anybody wrote."""
     from ase.calculators.calculator import BaseCalculator
 
     _, module, attribute = kind.split(":")
     found = getattr(import_module(module), attribute)
     if not (isinstance(found, type) and issubclass(found, BaseCalculator)):
         raise TypeError(f"{module}:{attribute} is no class of ASE calculators")
+    return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fuse_flows.relax.course import Course, State
+from fuse_flows.relax.descent import BASIS_NOISE
 from fuse_flows.relax.gpaw.options import gpaw_parameters, rescued
 from fuse_flows.relax.gpaw.process import EngineDiedError, EngineTimeoutError
 from fuse_flows.relax.guards import Verdict
@@ -137,7 +138,7 @@ class StageRun:
         """Relax in the basis of the present cell; return the steps that were made."""
         self._begin(gpaw_parameters(self._options, self._stage, atoms.cell.array))
         tier = self._tier.model_copy(update={"max_steps": max_steps})
-        course = Course(tier, None, atoms, began=time.monotonic())
+        course = Course(tier, None, atoms, began=time.monotonic(), noise=BASIS_NOISE)
         before = end.steps
         while course.seek():
             try:
