@@ -336,7 +336,7 @@ def _make(kind: str, name: str, kwargs_json: str) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             calculator = _construct(kind, kwargs)
-    except ConfigError:
+    except (ConfigError, MissingExtraError):
         raise
     except BadConfiguration as error:
         msg = f"{name} needs its section in ASE's configuration file (ASE_CONFIG_PATH) on this machine: {error}"
