@@ -13,8 +13,8 @@ from ase.neighborlist import neighbor_list
 from fuse_flows.config import make_config
 from fuse_flows.errors import GenerationError
 from fuse_flows.structures.assembly import random_structure
-from fuse_flows.structures.checks import neighbour_pairs
 from fuse_flows.structures.composition import FormulaUnit
+from fuse_flows.structures.neighbours import neighbour_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

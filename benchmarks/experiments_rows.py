@@ -12,9 +12,10 @@ from pymatgen.core import Composition, Structure
 from fuse_flows.config import TierConfig
 from fuse_flows.errors import DatabaseError
 from fuse_flows.relax.tiers import relax_all_through
+from fuse_flows.store.jobs import fizzled_jobs
 from fuse_flows.store.pools import pool_summary
 from fuse_flows.store.queries import candidate_rows
-from fuse_flows.store.searches import fizzled_jobs, search_document
+from fuse_flows.store.searches import search_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -46,7 +46,7 @@ from fuse_flows.config import TierConfig
 from fuse_flows.potentials.evaluator import evaluate
 from fuse_flows.potentials.tables import PairTables
 from fuse_flows.relax.pair_tier import PairRelaxer
-from fuse_flows.structures.checks import neighbour_vectors
+from fuse_flows.structures.neighbours import neighbour_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     gpaw_elsewhere: bool = Field(
         False, description="GPAW and its PAW data are on other machines: do not look for them on submission."
     )
+    torchsim_elsewhere: bool = Field(
+        False, description="Models of torch-sim and their GPU are on other machines: do not make them on submission."
+    )
     fizzled_grace: float = Field(
         30.0, ge=0, description="Seconds for which a failed relaxation job may be run again before it is judged."
     )

@@ -164,6 +164,16 @@ def broken(config, formula_units, seed):
     raise RuntimeError("out of ideas")
 
 
+def lazy(config, formula_units, seed):
+    return None
+
+
+def undefined(config, formula_units, seed):
+    yield Structure(Lattice.cubic(4), [], [])
+    yield Structure(Lattice.cubic(float("nan")), ["Au", "Cu", "Cu", "Cu"], SITES)
+    yield Structure(Lattice.cubic(4), ["Au", "Cu", "Cu", "Cu"], [*SITES[:3], [0, float("nan"), 0]])
+
+
 number = 3
 """
 
@@ -173,11 +183,12 @@ def plugin_package(tmp_path_factory, monkeypatch):
     """Install a package with generators for Cu3Au where this process and its workers find it; return its name."""
     folder = tmp_path_factory.mktemp("plugins")
     (folder / "cu3au_generators.py").write_text(PLUGIN)
+    (folder / "cu3au_unfinished.py").write_text("1 / 0\n")
     information = folder / "cu3au_generators-1.5.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: cu3au-generators\nVersion: 1.5\n")
-    names = ("strained", "nothing", "only_two", "mixed", "broken", "number", "missing")
-    lines = [f"{name} = cu3au_generators:{name}" for name in names]
+    names = ("strained", "nothing", "only_two", "mixed", "broken", "lazy", "undefined", "number", "missing")
+    lines = [f"{name} = cu3au_generators:{name}" for name in names] + ["unfinished = cu3au_unfinished:strained"]
     (information / "entry_points.txt").write_text("\n".join(["[fuse_flows.generators]", *lines, ""]))
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))

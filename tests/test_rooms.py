@@ -30,7 +30,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 PURE = ("structures", "potentials", "generators", "moves", "search")
 # The one file of a pure room that may: it is imported by nothing that is not about the network.
 BACKEND = "backend.py"
-FOREIGN = {"jobflow", "fireworks", "torch", "tensorflow", "pymongo", "maggma", "atomate2", "chgnet"}
+FOREIGN = {"jobflow", "fireworks", "torch", "torch_sim", "tensorflow", "pymongo", "maggma", "atomate2", "chgnet"}
 
 
 def imports(path):

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError
-from fuse_flows.relax.hull import entry_of, level_of_tier
+from fuse_flows.relax.hull import level_of_tier
+from fuse_flows.relax.references import entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping
 
     from matplotlib.figure import Figure
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from fuse_flows.relax.hull import ReferenceEntries
     from fuse_flows.store.search import Search
+
+    BestEntries = Mapping[str, tuple[ComputedEntry, dict[str, Any]]]
 
 HULL_COLUMNS = (
     "formula",
@@ -77,13 +80,13 @@ def best_entries(searches: Iterable[Search]) -> dict[str, tuple[ComputedEntry, d
     return found
 
 
-def hull_rows(searches: Sequence[Search], references: ReferenceEntries) -> list[dict[str, Any]]:
+def hull_rows(best: BestEntries, references: ReferenceEntries) -> list[dict[str, Any]]:
     """Return how far above the hull the best structure of each composition lies.
 
     Parameters
     ----------
-    searches
-        Searches of one level.
+    best
+        What :func:`best_entries` returned.
     references
         Entries of at least all elements.
 
@@ -97,9 +100,8 @@ def hull_rows(searches: Sequence[Search], references: ReferenceEntries) -> list[
     Raises
     ------
     ConfigError
-        If an element has no entry, or levels differ.
+        If an element has no entry, or the references are of another level.
     """
-    best = best_entries(searches)
     rows = []
     for formula, (entry, doc) in best.items():
         level = str(entry.parameters["level"])
@@ -121,13 +123,13 @@ def hull_rows(searches: Sequence[Search], references: ReferenceEntries) -> list[
     return sorted(rows, key=lambda row: (row["e_above_hull"], row["above_references"], row["formula"]))
 
 
-def hull_diagram(searches: Sequence[Search], references: ReferenceEntries) -> PhaseDiagram:
+def hull_diagram(best: BestEntries, references: ReferenceEntries) -> PhaseDiagram:
     """Return the phase diagram of references and best structures, over all elements of the searches.
 
     Parameters
     ----------
-    searches
-        Searches of one level.
+    best
+        What :func:`best_entries` returned.
     references
         Entries of at least all elements.
 
@@ -139,9 +141,8 @@ def hull_diagram(searches: Sequence[Search], references: ReferenceEntries) -> Ph
     Raises
     ------
     ConfigError
-        If there is no structure with an energy, an element has no entry, or levels differ.
+        If there is no structure with an energy, an element has no entry, or the references are of another level.
     """
-    best = best_entries(searches)
     if not best:
         raise ConfigError("search", "none of the searches has a structure with an energy yet")
     for entry, _ in best.values():

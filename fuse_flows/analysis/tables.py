@@ -8,9 +8,9 @@ from fuse_flows.search.energies import compared
 from fuse_flows.store.frames import COLUMNS, candidate_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["COLUMNS", "best_rows", "candidate_frame", "failed_rows"]
+__all__ = ["COLUMNS", "best_rows", "candidate_frame", "failed_rows", "where_from"]
 
 
 def best_rows(candidates: Iterable[dict[str, Any]], lowest: float | None = None) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def best_rows(candidates: Iterable[dict[str, Any]], lowest: float | None = None)
                 "space_group": doc["space_group"],
                 "space_group_number": doc["space_group_number"],
                 "density": doc["density"],
-                "origin": doc.get("origin") or doc["move"] or doc["source"],
+                "origin": where_from(doc),
                 "step": doc["step"],
                 "copies": doc.get("copies", 1),
             }
@@ -76,10 +76,15 @@ def failed_rows(candidates: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append(
             {name: doc[name] for name in ("candidate_id", "walker", "step", "outcome", "reason")}
             | {
-                "origin": doc["origin"] or doc["move"] or doc["source"],
+                "origin": where_from(doc),
                 "tier": last["calculator"],
                 "energy_per_atom": last["energy_per_atom"],
                 "enthalpy_per_atom": compared(last),
             }
         )
     return rows
+
+
+def where_from(candidate: Mapping[str, Any]) -> str:
+    """Return in a word where a candidate comes from: its name in the pool, the move that made it, or its source."""
+    return str(candidate.get("origin") or candidate["move"] or candidate["source"])

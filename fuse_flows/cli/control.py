@@ -26,9 +26,10 @@ def stop(
     """
     from fuse_flows.flows.local import extend
     from fuse_flows.store.connection import connect
+    from fuse_flows.store.jobs import active_jobs
     from fuse_flows.store.queries import find_search
     from fuse_flows.store.requests import request_stop, withdraw_stop
-    from fuse_flows.store.searches import active_jobs, search_config_of
+    from fuse_flows.store.searches import search_config_of
 
     connection = connect(launchpad)
     search_id = find_search(connection, search)
@@ -59,9 +60,9 @@ def pause(
     """
     from fuse_flows.errors import ConfigError
     from fuse_flows.store.connection import connect
+    from fuse_flows.store.jobs import active_jobs, unfinished_jobs
     from fuse_flows.store.queries import find_search, known_searches
     from fuse_flows.store.requests import is_stop_requested, request_stop
-    from fuse_flows.store.searches import active_jobs, unfinished_jobs
 
     if bool(searches) == every:
         raise ConfigError("search", "name the searches to pause, or give --all")

@@ -64,10 +64,11 @@ def _search(formula: str, config: Path | None, settings: dict[str, Any], **value
     from fuse_flows.flows.checks import check_generation
     from fuse_flows.relax.energy_model import with_model_digest
     from fuse_flows.relax.spp_tier import with_library_digests
+    from fuse_flows.relax.torchsim import with_weights_digests
 
     generate = {name: value for name, value in settings.items() if value is not None}
     search = load_config(config, formula=formula, pool={"generate": generate}, **values)
-    search = with_library_digests(with_model_digest(search))
+    search = with_library_digests(with_weights_digests(with_model_digest(search)))
     alone = search.pool.model_copy(update={"structures": None, "digest": None})
     search = search.model_copy(update={"pool": alone})
     check_generation(search)

@@ -67,14 +67,15 @@ def hull(
         if references is None:
             raise ConfigError("search", "is missing; name the searches, or make entries with --references FOLDER")
         return
-    from fuse_flows.analysis.hull import hull_diagram, hull_figure, hull_rows
+    from fuse_flows.analysis.hull import best_entries, hull_diagram, hull_figure, hull_rows
     from fuse_flows.store.connection import connect
     from fuse_flows.store.search import Search
 
     connection = connect(launchpad)
     found = [Search(name, connection) for name in searches]
     known = _references(found, entries, materials_project=materials_project, mixed=mixed)
-    rows = hull_rows(found, known)
+    best = best_entries(found)
+    rows = hull_rows(best, known)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     elif as_csv:
@@ -83,7 +84,7 @@ def hull(
         _print(rows)
     if picture is not None:
         try:
-            hull_figure(hull_diagram(found, known), rows[0]["level"]).savefig(picture, dpi=150, bbox_inches="tight")
+            hull_figure(hull_diagram(best, known), rows[0]["level"]).savefig(picture, dpi=150, bbox_inches="tight")
         except (OSError, ValueError) as error:
             raise ConfigError("picture", f"{picture} cannot be written ({error})") from error
         typer.echo(f"wrote {picture}", err=True)
@@ -106,7 +107,8 @@ def make_references(folder: Path, tier: TierConfig, output: Path) -> None:
     ConfigError
         If the folder has no structure, or the file cannot be used.
     """
-    from fuse_flows.relax.hull import ReferenceEntries, level_of, level_of_tier, read_references, relax_references
+    from fuse_flows.relax.hull import ReferenceEntries, level_of, level_of_tier, read_references
+    from fuse_flows.relax.references import relax_references
 
     known = read_references(output).entries if output.exists() else ()
     done = {str(entry.entry_id) for entry in known if level_of(entry) == level_of_tier(tier)}

@@ -32,7 +32,9 @@ Pressure = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Root of every random draw.")]
 Calculator = Annotated[
     str | None,
-    typer.Option(help="chgnet, emt, lj, buckingham, gulp, vasp, gpaw, a force field of atomate2, or an import path."),
+    typer.Option(
+        help="chgnet, emt, lj, buckingham, gulp, vasp, gpaw, torchsim, a force field of atomate2, or an import path."
+    ),
 ]
 Tiers = Annotated[str | None, typer.Option(help="Calculators of several tiers, cheapest first: spp,chgnet.")]
 SppLibrary = Annotated[
@@ -171,6 +173,7 @@ def search_config(
     from fuse_flows.relax.energy_model import with_model_digest
     from fuse_flows.relax.gpaw.options import with_gpaw_defaults
     from fuse_flows.relax.spp_tier import with_library_digests
+    from fuse_flows.relax.torchsim import with_weights_digests
     from fuse_flows.relax.vasp.options import with_vasp_defaults
 
     given = SearchOptions(**values) if options is None else options
@@ -189,7 +192,8 @@ def search_config(
     if given.final is not None and search.tiers[-1].calculator != given.final:
         msg = f"is {given.final}, but the tiers of --config or --tiers end with {search.tiers[-1].calculator}"
         raise ConfigError("final", f"{msg}; leave out either")
-    search = with_gpaw_defaults(with_vasp_defaults(with_library_digests(with_model_digest(search))))
+    search = with_weights_digests(with_library_digests(with_model_digest(search)))
+    search = with_gpaw_defaults(with_vasp_defaults(search))
     check_search(search)
     return search
 

@@ -15,9 +15,10 @@ from fuse_flows.flows.local import extend, start_workers
 from fuse_flows.jobs.allocation import ending_of_process
 from fuse_flows.relax.queue_tiers import categories
 from fuse_flows.settings import settings
+from fuse_flows.store.jobs import fizzled_jobs, running_jobs, unfinished_jobs
 from fuse_flows.store.repair import repair
 from fuse_flows.store.requests import is_stop_requested
-from fuse_flows.store.searches import fizzled_jobs, running_jobs, search_document, unfinished_jobs
+from fuse_flows.store.searches import search_document
 
 if TYPE_CHECKING:
     import subprocess

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from fuse_flows.store.connection import Connection
 
 TOP = 10
+MOST_ROWS = 200
+"""Rows of a table that was not asked to have more: nobody reads thousands, and rich takes a millisecond for each."""
 
 
 def results(
     search: SearchName,
     top: Annotated[
-        int | None, typer.Option(min=1, help=f"How many; default: {TOP}, and all of them with --within.")
+        int | None,
+        typer.Option(min=1, help=f"How many; default: {TOP}; with --within {MOST_ROWS} in a table, else all of them."),
     ] = None,
     *,
     unique: Annotated[
@@ -59,7 +62,8 @@ def results(
             "outcome", f"{ended} has neither energy nor space group; leave out --within and --space-group"
         )
     found = Search(search, connect(launchpad))
-    number = top or (None if within is not None else TOP)
+    shortened = within is not None and top is None and not (as_json or as_csv)
+    number = top or (TOP if within is None else MOST_ROWS + 1 if shortened else None)
     if failed:
         chosen = found.candidates(documents=True, outcome=outcome)[:number]
     else:
@@ -77,7 +81,11 @@ def results(
     elif failed or (ended is not None and not chosen):
         _print_failed(failed_rows(chosen), f"{found.search_id} with the outcome {ended}")
     else:
-        _print_best(chosen, found.search_id, lowest, unique=unique)
+        _print_best(chosen[:MOST_ROWS] if shortened else chosen, found.search_id, lowest, unique=unique)
+        if shortened and len(chosen) > MOST_ROWS:
+            console.print(
+                f"and more than these {MOST_ROWS}: --top shows as many as you like, --csv or --json all of them"
+            )
         print_fallback(pool_summary(found.connection, found.search_id))
 
 
@@ -102,6 +110,9 @@ def show_and_write(connection: Connection, search_id: str, folder: Path) -> None
     best = best_candidates(connection, search_id, TOP, unique=True)
     console.print(f"{search.status}: {search.stop_reason or 'more to do'}; {counts_in_words(search.outcomes)}")
     _print_best(best, search_id)
+    if not best and search.outcomes:
+        most = max(search.outcomes, key=lambda name: search.outcomes[name]).lower().replace("_", "-")
+        console.print(f"the reasons: fuse-flows results {search_id} --outcome {most}", soft_wrap=True)
     print_fallback(pool_summary(connection, search_id))
     write_results(folder, candidates(connection, search_id), best, title=search_id)
     console.print(f"wrote {len(best)} CIF files, energies.csv and energies.png into {folder}")

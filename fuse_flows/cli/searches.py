@@ -78,9 +78,10 @@ def resume(
     """Continue a search that was stopped or interrupted, mending what a crash left behind; or extend a finished one."""
     from fuse_flows.errors import ConfigError
     from fuse_flows.flows.local import extend
+    from fuse_flows.store.jobs import unfinished_jobs
     from fuse_flows.store.queries import find_search
     from fuse_flows.store.requests import withdraw_stop
-    from fuse_flows.store.searches import search_config_of, unfinished_jobs
+    from fuse_flows.store.searches import search_config_of
 
     if every == (search is not None):
         raise ConfigError("search", "name the search to go on with, or give --all")
@@ -158,8 +159,8 @@ def worker(
     seconds (120), nor if the slowest one so far would not fit. SIGTERM lets it finish the structure in hand.
     """
     from fuse_flows.flows.worker import work
+    from fuse_flows.store.jobs import unfinished_jobs
     from fuse_flows.store.queries import find_search
-    from fuse_flows.store.searches import unfinished_jobs
 
     connection = _connect(launchpad, fresh=False)
     if search is not None and not unfinished_jobs(connection, search):

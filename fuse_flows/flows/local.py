@@ -22,10 +22,10 @@ from fuse_flows.relax.threads import thread_environment
 from fuse_flows.search.judge import WALL_HOURS_REACHED, should_stop
 from fuse_flows.settings import settings
 from fuse_flows.store.connection import write_launchpad_file
+from fuse_flows.store.jobs import unfinished_jobs
 from fuse_flows.store.once import add_once
 from fuse_flows.store.priorities import priority_of_search, set_priority
 from fuse_flows.store.requests import is_stop_requested, withdraw_stop
-from fuse_flows.store.searches import unfinished_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,9 @@ from fuse_flows.flows.idle import IdleRepair
 from fuse_flows.jobs.allocation import current_ending, ending_of_process, look_at
 from fuse_flows.jobs.trust import only_our_tasks
 from fuse_flows.settings import settings
+from fuse_flows.store.jobs import active_jobs, is_between_jobs
 from fuse_flows.store.processes import worker_name
 from fuse_flows.store.repair import repair
-from fuse_flows.store.searches import active_jobs, is_between_jobs
 
 if TYPE_CHECKING:
     from fireworks import FWorker

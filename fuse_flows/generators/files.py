@@ -14,8 +14,8 @@ import numpy as np
 from fuse_flows.errors import ConfigError
 from fuse_flows.generators.pool import PoolMember, dump_members, median_volume, pool_digest
 from fuse_flows.generators.twins import TwinFinder
-from fuse_flows.structures.checks import shortest_distance
 from fuse_flows.structures.composition import CompositionError, FormulaUnit
+from fuse_flows.structures.neighbours import shortest_distance
 
 if TYPE_CHECKING:
     from collections.abc import Callable

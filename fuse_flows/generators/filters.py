@@ -112,7 +112,7 @@ def reasons(
     inside = (size >= volumes[0] * (1 - 1e-9)) & (size <= volumes[1] * (1 + 1e-9))
     found[~inside] = VOLUME
     left = np.flatnonzero(inside)
-    from fuse_flows.potentials.batches import short_contacts
+    from fuse_flows.potentials.contacts import short_contacts
 
     short = short_contacts(crystals.lattices[left], crystals.frac_coords[left], limits)
     found[left[short]] = CONTACT

@@ -13,7 +13,9 @@ from importlib.metadata import EntryPoint, entry_points
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from fuse_flows.errors import ConfigError
+import numpy as np
+
+from fuse_flows.errors import ConfigError, JobFailedError
 from fuse_flows.generators.files import SkipReason, refusal
 from fuse_flows.generators.planning import Share, generation_settings
 from fuse_flows.generators.pool import PoolMember
@@ -21,7 +23,7 @@ from fuse_flows.generators.twins import TwinFinder
 from fuse_flows.structures.composition import FormulaUnit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pymatgen.core import Structure
 
@@ -65,8 +67,9 @@ def load_plugin(name: str) -> Plugin:
     entry = _find(name)
     try:
         plugin = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(_FIELD, f"{name} ({_package(entry)}) cannot be imported: {error}") from error
+    except Exception as error:  # code of others may raise anything while it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(_FIELD, f"{name} ({_package(entry)}) cannot be imported: {reason}") from error
     if not callable(plugin):
         raise ConfigError(_FIELD, f"{name} ({_package(entry)}) is a {type(plugin).__name__} and cannot be called")
     return cast("Plugin", plugin)
@@ -94,14 +97,16 @@ def share_of_plugin(name: str, config: SearchConfig, formula_units: int, seed: i
     Raises
     ------
     ConfigError
-        If there is no such generator. What the generator itself raises is not caught.
+        If there is no such generator.
+    JobFailedError
+        If the generator raises, or returns nothing that can be iterated; with its last words.
     """
     settings, formula_unit = generation_settings(config), FormulaUnit.from_config(config)
     start = time.monotonic()
     rejected, twins = Counter[str](), TwinFinder()
     members: list[PoolMember] = []
     evaluated = 0
-    for structure in islice(load_plugin(name)(config, formula_units, seed), settings.candidates):
+    for structure in _made(name, config, formula_units, seed):
         evaluated += 1
         reason = _refusal(structure, formula_unit, config)
         if reason is None and twins.has_twin(structure):
@@ -113,6 +118,17 @@ def share_of_plugin(name: str, config: SearchConfig, formula_units: int, seed: i
         if len(members) == settings.keep:
             break
     return Share(members, evaluated, dict(rejected), {"plug-in": round(time.monotonic() - start, 3)})
+
+
+def _made(name: str, config: SearchConfig, formula_units: int, seed: int) -> Iterator[Any]:
+    """Yield what a generator makes; what goes wrong in it is told with its name."""
+    plugin, wanted = load_plugin(name), generation_settings(config).candidates
+    try:
+        yield from islice(plugin(config, formula_units, seed), wanted)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        msg = f"the generator {name} ({plugin_version(name)}) failed: {reason}"
+        raise JobFailedError(msg) from error
 
 
 def plugin_version(name: str) -> str:
@@ -138,7 +154,11 @@ def _find(name: str) -> EntryPoint:
 def _refusal(structure: Any, formula_unit: FormulaUnit, config: SearchConfig) -> SkipReason | None:
     from pymatgen.core import Structure
 
-    return refusal(structure, formula_unit, config) if isinstance(structure, Structure) else SkipReason.UNREADABLE
+    if not isinstance(structure, Structure) or not len(structure):
+        return SkipReason.UNREADABLE
+    if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
+        return SkipReason.UNREADABLE
+    return refusal(structure, formula_unit, config)
 
 
 def _package(entry: EntryPoint) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fuse_flows.structures.checks import neighbour_pairs
+from fuse_flows.structures.neighbours import neighbour_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

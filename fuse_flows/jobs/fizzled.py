@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError, DatabaseError, JobFailedError, MissingExtraError
 from fuse_flows.settings import settings
+from fuse_flows.store.failures import exception_of, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,34 +73,26 @@ def why_fizzled(uuid: str, search_id: str) -> str:
         if time.monotonic() >= deadline:
             break
         time.sleep(_POLL_SECONDS)
-    exception = _exception(launchpad, firework)
-    lines = str(exception.get("_stacktrace") or "").strip().splitlines()
-    last = lines[-1] if lines else "it was lost"
+    exception = exception_of(launchpad, firework)
+    last = last_line(exception) or "it was lost"
     if is_of_machine(exception, last):
         raise JobFailedError(f"job '{firework['name']}' failed: {last}")
     return " ".join(last.split())[:200]
 
 
-def is_of_machine(exception: dict[str, Any], last_line: str) -> bool:
+def is_of_machine(exception: dict[str, Any], last: str) -> bool:
     """Tell whether a job failed because of its machine, whatever candidate it had.
 
     Parameters
     ----------
     exception
         What FireWorks stored of the exception.
-    last_line
+    last
         Last line of its stack trace.
     """
-    return (exception.get("_details") or {}).get("error") in _SET_UP or _OF_MACHINE.match(last_line) is not None
+    return (exception.get("_details") or {}).get("error") in _SET_UP or _OF_MACHINE.match(last) is not None
 
 
 def _newest(launchpad: LaunchPad, uuid: str, search_id: str) -> dict[str, Any] | None:
     query = {"spec.search_id": search_id, "spec._tasks.job.uuid": uuid}
     return launchpad.fireworks.find_one(query, {"state": 1, "name": 1, "launches": 1}, sort=[("fw_id", -1)])
-
-
-def _exception(launchpad: LaunchPad, firework: dict[str, Any]) -> dict[str, Any]:
-    """Return what FireWorks stored of the exception of the last launch."""
-    query = {"launch_id": {"$in": firework["launches"]}}
-    launch = launchpad.launches.find_one(query, {"action": 1}, sort=[("launch_id", -1)]) or {}
-    return ((launch.get("action") or {}).get("stored_data") or {}).get("_exception") or {}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fuse_flows.structures.blocks import BlockStructure
-from fuse_flows.structures.checks import atom_table, check_structure, neighbour_pairs, neighbour_vectors
+from fuse_flows.structures.checks import atom_table, check_structure
+from fuse_flows.structures.neighbours import neighbour_pairs, neighbour_vectors
 from fuse_flows.structures.volumes import OPEN_CONTACT, OUT_OF_WINDOW
 
 if TYPE_CHECKING:

@@ -11,18 +11,12 @@ from ase.data import chemical_symbols
 
 from fuse_flows.errors import ConfigError
 from fuse_flows.potentials import splines
-from fuse_flows.potentials.derivation import (
-    InversionSettings,
-    blend,
-    invert,
-    pair_distribution,
-    relatives_of,
-    shell_edges,
-    with_wall,
-)
+from fuse_flows.potentials.correction import correct
+from fuse_flows.potentials.derivation import InversionSettings, invert, pair_distribution, shell_edges, with_wall
 from fuse_flows.potentials.labelled import LabelSettings, joined, labelled, softened
 from fuse_flows.potentials.library import SppLibrary
-from fuse_flows.potentials.restoring import RestoringSettings, correct, displaced
+from fuse_flows.potentials.relatives import blend, relatives_of
+from fuse_flows.potentials.restoring import RestoringSettings, displaced
 from fuse_flows.potentials.sharing import shared_parts
 from fuse_flows.potentials.statistics import distance_statistics
 
@@ -32,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fuse_flows.potentials.crystals import CrystalSet
-    from fuse_flows.potentials.derivation import Relatives
     from fuse_flows.potentials.labels import LabelledCells
+    from fuse_flows.potentials.relatives import Relatives
 
 _STEP = 0.05
 # Displaced crystals tell something about distances a little inside the first shell, too.

@@ -5,7 +5,7 @@ the identity: what only the pair itself knows. The others average over related e
 
     (S_p u)_AB(r) = sum_CD k_p(A, C) k_p(B, D) u_CD(r R / (R_A + R_B)),
 
-with the kinship k_p of ``derivation.relatives_of`` from near relatives to all elements alike, and distances scaled by
+with the kinship k_p of ``relatives.relatives_of`` from near relatives to all elements alike, and distances scaled by
 the sum of the radii. That is a Gaussian process prior over pairs of elements, with the covariance
 sum_p a_p (k_p k_p^T) x (k_p k_p^T): pairs without any data of their own get what their relatives say.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fuse_flows.potentials.derivation import Relatives
+    from fuse_flows.potentials.relatives import Relatives
 
 _REFERENCE = 2.8
 """Sum of radii (A) on whose scale shared corrections are written down."""

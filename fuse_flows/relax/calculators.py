@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError, MissingExtraError
+from fuse_flows.relax.ase_programs import require_program, with_own_folder
 from fuse_flows.relax.spp_tier import SPP, spp_options, spp_tables
+from fuse_flows.relax.torchsim import TORCHSIM, check_torchsim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from fuse_flows.config import TierConfig
 
 _FIELD = "tiers.calculator"
-_OWN = ("chgnet", "emt", "lj", "buckingham")
+_OWN = ("chgnet", "emt", "lj", "buckingham", TORCHSIM)
 
 #: A program, not an ASE calculator; its tier is :class:`fuse_flows.relax.gulp_tier.GulpRelaxer`.
 _GULP = "gulp"
@@ -86,7 +88,7 @@ def make_calculator(tier: TierConfig) -> Any:
 
 
 def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
-    """Check a tier before anything is submitted, without importing any of the heavy packages.
+    """Check a tier before anything is submitted, without importing heavy packages (but for models of torch-sim).
 
     Parameters
     ----------
@@ -117,6 +119,9 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
 
         check_gpaw(tier, elements)
         return
+    if kind == TORCHSIM:
+        check_torchsim(tier, elements)
+        return
     _check_installed(kind, tier.calculator)
     if kind == "gulp":
         from fuse_flows.relax.gulp_tier import check_gulp
@@ -130,24 +135,27 @@ def check_calculator(tier: TierConfig, elements: Iterable[str]) -> None:
         _check_chgnet_kwargs(tier.calculator_kwargs)
     elif kind in _OWN:
         _make(kind, tier.calculator, kwargs_json)
-    wanted = set(elements)
-    if kind == "chgnet":
-        from pymatgen.core import Element
-
-        missing = {el for el in wanted if Element(el).Z > 94} | (wanted & _NOT_IN_CHGNET)
-    elif kind == "emt":
-        from ase.calculators.emt import parameters
-
-        missing = wanted - set(parameters)
-    elif kind == "buckingham":
-        from fuse_flows.relax.buckingham import missing_elements
-
-        missing = missing_elements(wanted, **tier.calculator_kwargs)
-    else:
-        missing = set()
+    missing = _missing_elements(kind, tier, set(elements))
     if missing:
         msg = f"{tier.calculator} has no parameters for {', '.join(sorted(missing))}; choose another calculator"
         raise ConfigError(_FIELD, msg)
+
+
+def _missing_elements(kind: str, tier: TierConfig, wanted: set[str]) -> set[str]:
+    """Elements that a potential has no parameters for, as far as it tells."""
+    if kind == "chgnet":
+        from pymatgen.core import Element
+
+        return {el for el in wanted if Element(el).Z > 94} | (wanted & _NOT_IN_CHGNET)
+    if kind == "emt":
+        from ase.calculators.emt import parameters
+
+        return wanted - set(parameters)
+    if kind == "buckingham":
+        from fuse_flows.relax.rigid_ions import missing_elements
+
+        return missing_elements(wanted, **tier.calculator_kwargs)
+    return set()
 
 
 def engines() -> dict[str, str]:
@@ -268,6 +276,10 @@ def _check_installed(kind: str, name: str) -> None:
         for package in ("chgnet", "torch"):
             if find_spec(package) is None:
                 raise MissingExtraError(package, "chgnet")
+    elif kind == TORCHSIM:
+        for package, name_on_index in (("torch", "torch"), ("torch_sim", "torch-sim-atomistic")):
+            if find_spec(package) is None:
+                raise MissingExtraError(name_on_index, TORCHSIM)
     elif kind == _GULP:
         from fuse_flows.relax.gulp_tier import find_gulp
 
@@ -277,9 +289,18 @@ def _check_installed(kind: str, name: str) -> None:
         if find_spec(module) is None:
             raise ConfigError(_FIELD, f"{name} needs the package {package}; run: pip install {package}")
     elif kind.startswith("path:"):
-        module = kind.split(":")[1]
-        if not _module_exists(module):
-            raise ConfigError(_FIELD, f"the module {module} of {name!r} was not found; install it or mend the path")
+        _check_path(kind, name)
+
+
+def _check_path(kind: str, name: str) -> None:
+    module = kind.split(":")[1]
+    if not _module_exists(module):
+        raise ConfigError(_FIELD, f"the module {module} of {name!r} was not found; install it or mend the path")
+    if module.startswith("ase."):  # light, and a misspelt name is not left to the worker
+        try:
+            _calculator_class(kind)
+        except (AttributeError, TypeError) as error:
+            raise ConfigError(_FIELD, f"{name} cannot be made: {error}; mend the path") from error
 
 
 def _module_exists(module: str) -> bool:
@@ -313,17 +334,26 @@ def _json_kwargs(tier: TierConfig) -> str:
 @cache
 def _make(kind: str, name: str, kwargs_json: str) -> Any:
     from ase.calculators.calculator import BadConfiguration
+    from ase.calculators.calculator import EnvironmentError as NotConfigured
 
     kwargs = json.loads(kwargs_json)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return _construct(kind, kwargs)
+            calculator = _construct(kind, kwargs)
+    except (ConfigError, MissingExtraError):
+        raise
     except BadConfiguration as error:
         msg = f"{name} needs its section in ASE's configuration file (ASE_CONFIG_PATH) on this machine: {error}"
         raise ConfigError(_FIELD, msg) from error
-    except (TypeError, AttributeError, ValueError) as error:
-        first_line = str(error).partition("\n")[0]
+    except (OSError, NotConfigured) as error:
+        msg = f"{name} cannot be started on this machine ({error}); mend ASE's configuration file (ASE_CONFIG_PATH)"
+        raise ConfigError(_FIELD, msg) from error
+    except (TypeError, AttributeError, ValueError, LookupError, RuntimeError, AssertionError, ImportError) as error:
+        first_line = str(error).partition("\n")[0] or f"{type(error).__name__} (is its program on this machine?)"
         raise ConfigError(_FIELD, f"{name} cannot be made with {kwargs_json}: {first_line}") from error
+    if kind.startswith("path:"):
+        require_program(calculator, name)
+    return calculator
 
 
 def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
@@ -331,6 +361,10 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
         from fuse_flows.relax.chgnet import ChgnetCalculator
 
         return ChgnetCalculator(**kwargs)
+    if kind == TORCHSIM:
+        from fuse_flows.relax.torchsim_model import TorchSimCalculator
+
+        return TorchSimCalculator(**kwargs)
     if kind in {_GULP, _VASP, _GPAW}:
         raise ValueError("it is a program with a tier of its own; use fuse_flows.relax.tiers.build_relaxer")
     if kind in {"emt", "lj"}:
@@ -346,15 +380,16 @@ def _construct(kind: str, kwargs: dict[str, Any]) -> Any:
     if kind.startswith("mlff:"):
         mlff = utils.MLFF[kind.removeprefix("mlff:")]
         return utils.ase_calculator(mlff, **{**utils._DEFAULT_CALCULATOR_KWARGS.get(mlff, {}), **kwargs})  # noqa: SLF001
-    _check_is_calculator(kind)
-    return utils.ase_calculator(kind.removeprefix("path:").replace(":", "."), **kwargs)
+    own = with_own_folder(_calculator_class(kind), kwargs)
+    return utils.ase_calculator(kind.removeprefix("path:").replace(":", "."), **own)
 
 
-def _check_is_calculator(kind: str) -> None:
-    """Refuse to call what is no class of calculators: a path may come from a document that anybody wrote."""
+def _calculator_class(kind: str) -> type:
+    """Return a class of calculators; refuse to call anything else: a path may come from a document anybody wrote."""
     from ase.calculators.calculator import BaseCalculator
 
     _, module, attribute = kind.split(":")
     found = getattr(import_module(module), attribute)
     if not (isinstance(found, type) and issubclass(found, BaseCalculator)):
         raise TypeError(f"{module}:{attribute} is no class of ASE calculators")
+    return found

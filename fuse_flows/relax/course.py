@@ -78,13 +78,22 @@ class Course:
         ``time.monotonic()`` at the start of the relaxation.
     reference
         Enthalpy of the best candidate in this tier, eV/atom, for ``tier.stop_above_best``.
+    noise
+        Energies per atom that differ by less are equal, eV; None: those of :data:`.descent.NOISE`.
     """
 
     def __init__(
-        self, tier: TierConfig, cutoff: float | None, atoms: Atoms, *, began: float, reference: float | None = None
+        self,
+        tier: TierConfig,
+        cutoff: float | None,
+        atoms: Atoms,
+        *,
+        began: float,
+        reference: float | None = None,
+        noise: float | None = None,
     ) -> None:
         from fuse_flows.relax.cell import CellOptimizable
-        from fuse_flows.relax.descent import Descent, strain_scale
+        from fuse_flows.relax.descent import NOISE, Descent, strain_scale
 
         self.tier = tier
         self.end: End | None = None
@@ -94,7 +103,7 @@ class Course:
         self._cutoff = cutoff
         self._began = began
         self._cell = atoms.cell.array.copy()
-        self._descent = Descent(self.crystal, atoms)
+        self._descent = Descent(self.crystal, atoms, NOISE if noise is None else noise)
         self._watch = Watch(tier, reference, len(atoms))
         self._state: State | None = None
         self._steps = 0

@@ -197,7 +197,8 @@ _FILE = "pool.generate.model_file"
 
 def _digest(file: str) -> str:
     if not Path(file).is_file():
-        raise ConfigError(_FILE, f"{file} does not exist; correct the path, or leave it out for the shipped network")
+        what = "is no file" if Path(file).exists() else "does not exist"
+        raise ConfigError(_FILE, f"{file} {what}; correct the path, or leave it out for the shipped network")
     from fuse_flows.generators.gn.model import network_digest
 
     return network_digest(file)

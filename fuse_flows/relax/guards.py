@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fuse_flows.relax.result import Outcome
-from fuse_flows.structures.checks import neighbour_pairs, shortest_distance
+from fuse_flows.structures.neighbours import neighbour_pairs, shortest_distance
 
 if TYPE_CHECKING:
     from fuse_flows.config import TierConfig
@@ -111,8 +111,10 @@ def check_contacts(tier: TierConfig, lattice: np.ndarray, frac_coords: np.ndarra
     Returns
     -------
     Verdict or None
-        ``TOO_CLOSE``, or None if all is well.
+        ``TOO_CLOSE``, ``EXPLODED`` for numbers that are not finite, or None if all is well.
     """
+    if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
+        return Verdict(Outcome.EXPLODED, "positions or cell are not finite")
     contact = shortest_distance(lattice, frac_coords)
     if contact >= tier.min_distance:
         return None

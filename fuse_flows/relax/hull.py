@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 from fuse_flows.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from pymatgen.analysis.phase_diagram import PhaseDiagram
-    from pymatgen.core import Structure
     from pymatgen.entries.computed_entries import ComputedEntry
 
     from fuse_flows.config import TierConfig
-    from fuse_flows.relax.result import RelaxResult
 
 UNKNOWN = "unknown"
 """Level of entries that say nothing about it."""
@@ -250,74 +248,12 @@ def level_of_tier(tier: TierConfig) -> str:
     str
         Such as ``chgnet``, ``chgnet {"model": "r2scan"}`` or, with a pressure, ``chgnet at 10 GPa``.
     """
-    no_energy = _NO_ENERGY | ({"library"} if "digest" in tier.calculator_kwargs else set())  # its content counts
+    has_digest = "digest" in tier.calculator_kwargs  # then the content counts, not the place
+    no_energy = _NO_ENERGY | ({"library", "weights"} if has_digest else set())
     keywords = {key: value for key, value in tier.calculator_kwargs.items() if key not in no_energy}
     text = f" {json.dumps(keywords, sort_keys=True)}" if keywords else ""
     pressure = f" at {tier.gigapascals:g} GPa" if tier.gigapascals else ""
     return tier.calculator.lower() + text + pressure
-
-
-def entry_of(structure: Structure, energy: float, tier: TierConfig, name: str) -> ComputedEntry:
-    """Return a relaxed structure as an entry of the level of a tier.
-
-    Parameters
-    ----------
-    structure
-        The structure that the energy belongs to.
-    energy
-        eV for all of its atoms; with a pressure the enthalpy.
-    tier
-        What relaxed it.
-    name
-        Its name.
-
-    Returns
-    -------
-    ComputedStructureEntry
-        With the level among its parameters.
-    """
-    from pymatgen.entries.computed_entries import ComputedStructureEntry
-
-    return ComputedStructureEntry(structure, energy, parameters={LEVEL: level_of_tier(tier)}, entry_id=name)
-
-
-def relax_references(
-    named: Sequence[tuple[str, Structure]], tier: TierConfig
-) -> tuple[list[ComputedEntry], dict[str, RelaxResult]]:
-    """Relax structures as the last tier of a search does, and make entries of them.
-
-    Parameters
-    ----------
-    named
-        Names and ordered structures.
-    tier
-        The tier; it relaxes in this process, so one with a queue cannot serve.
-
-    Returns
-    -------
-    entries
-        Of those that converged.
-    failed
-        The results of the others, by name.
-
-    Raises
-    ------
-    ConfigError, MissingExtraError
-        If the calculator cannot be used.
-    """
-    from fuse_flows.relax.calculators import check_calculator
-    from fuse_flows.relax.tiers import relax_all_through
-
-    elements = {element.symbol for _, structure in named for element in structure.composition.elements}
-    check_calculator(tier, sorted(elements))
-    results = relax_all_through([structure for _, structure in named], [tier])
-    entries, failed = [], {}
-    for (name, _), (*_, result) in zip(named, results, strict=True):
-        if result.outcome.is_success and result.enthalpy is not None:
-            entries.append(entry_of(result.structure, result.enthalpy, tier, name))
-        else:
-            failed[name] = result
-    return entries, failed
 
 
 def _with_level(entry: ComputedEntry, level: str) -> ComputedEntry:

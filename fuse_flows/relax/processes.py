@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Time that a process may take to end, s.
 PATIENCE = 10.0
+#: Processes that may die over one structure before it is taken for the cause: one may be killed for want of memory.
+TRIES = 2
 
 
 class WorkerError(RuntimeError):
@@ -41,6 +43,11 @@ class _Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
+        self._is_closed = False  # by an interrupt
+
+    def open(self) -> None:
+        """Let it be asked again after it was closed."""
+        self._is_closed = False
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request and wait for the answer."""
@@ -56,14 +63,25 @@ class _Worker:
             line = process.stdout.readline()
         except OSError:
             line = ""
-        if not line:
+        if not line.endswith("\n"):  # nothing, or half of an answer
             self._process = None
             msg = f"the process ended with code {_end(process)}"
             raise WorkerError(msg)
         return json.loads(line)
 
+    def ask_again(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask; if the process died, ask another one, for the structure need not be the cause."""
+        for _ in range(TRIES - 1):
+            try:
+                return self.ask(request)
+            except WorkerError:
+                if self._is_closed:
+                    raise
+        return self.ask(request)
+
     def close(self) -> None:
         """End the process, whatever it is doing."""
+        self._is_closed = True
         if self._process is not None:
             self._process.kill()
             _end(self._process)
@@ -103,6 +121,7 @@ class Processes:
         """
         free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
+            worker.open()
             free.put(worker)
 
         def one(structure: Structure) -> RelaxResult:
@@ -110,7 +129,7 @@ class Processes:
                 return relaxer.relax(structure)  # which says so
             worker = free.get()
             try:
-                return result_of(worker.ask(request_of(relaxer.tier, structure, reference)), structure, relaxer)
+                return result_of(worker.ask_again(request_of(relaxer.tier, structure, reference)), structure, relaxer)
             except WorkerError as error:
                 return RelaxResult(
                     outcome=Outcome.ENGINE_ERROR,

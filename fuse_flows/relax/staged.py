@@ -6,7 +6,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from fuse_flows.relax.base import Part
 from fuse_flows.relax.guards import Verdict, check_geometry
@@ -65,6 +65,27 @@ class Progress:
         """Return it with the steps of a run of the present stage, and with what was mended in it."""
         told = (f"stage {self.stage + 1}: {text}" for text in corrections)
         return replace(self, steps=self.steps + steps, corrections=(*self.corrections, *told))
+
+    def put_down(self, structure: Structure, seconds: float, *, interrupted: bool) -> Self:
+        """Return it as a job leaves it that has come to a structure and took so many seconds."""
+        interruptions = self.interruptions + interrupted
+        return replace(self, structure=structure, seconds=self.seconds + seconds, interruptions=interruptions)
+
+
+class StageNumbers(Protocol):
+    """What the end of a stage says in numbers; None where it has none."""
+
+    @property
+    def energy(self) -> float | None:
+        """Total energy, eV."""
+
+    @property
+    def fmax(self) -> float | None:
+        """Largest norm of a force, eV/A."""
+
+    @property
+    def smax(self) -> float | None:
+        """Largest component of the stress, counted from the pressure, GPa."""
 
 
 class StagedRelaxer(ABC):
@@ -166,6 +187,53 @@ def out_of_time(progress: Progress, tier: TierConfig) -> Verdict | None:
 def guarded(current: Structure, reference: Structure, tier: TierConfig) -> Verdict | None:
     """Return why a relaxation must not go on from a structure; None if it may."""
     return check_geometry(tier, None, current.lattice.matrix, current.frac_coords, reference.lattice.matrix)
+
+
+def result_of(
+    structure: Structure,
+    verdict: Verdict,
+    progress: Progress,
+    end: StageNumbers | None,
+    *,
+    engine: str,
+    version: str,
+    has_energy: bool,
+) -> RelaxResult:
+    """Return the result of a relaxation that has come to its end.
+
+    Parameters
+    ----------
+    structure
+        What it came to.
+    verdict
+        How it ended.
+    progress
+        Where it stood then.
+    end
+        The last stage that was run in this job; None if none was.
+    engine, version
+        Name of the calculator, and version of what is behind it.
+    has_energy
+        Whether the energy of that stage is one to be trusted.
+
+    Returns
+    -------
+    RelaxResult
+        Without the pressure, which :meth:`StagedRelaxer.advance` adds.
+    """
+    return RelaxResult(
+        outcome=verdict.outcome,
+        structure=structure,
+        energy=end.energy if has_energy and end is not None else None,
+        fmax=None if end is None else end.fmax,
+        smax=None if end is None else end.smax,
+        steps=progress.steps,
+        seconds=progress.seconds,
+        reason=verdict.reason,
+        engine=engine,
+        engine_version=version,
+        corrections=progress.corrections,
+    )
 
 
 def with_options(search: SearchConfig, engine: str, options: Callable[[TierConfig], dict[str, Any]]) -> SearchConfig:

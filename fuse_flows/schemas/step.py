@@ -74,6 +74,7 @@ class SearchDoc(Document):
     jobs: dict[str, int] = Field(default_factory=dict, description="Jobs on the LaunchPad by state.")
     best_energy_per_atom: float | None = Field(None, description="Lowest energy so far, eV/atom.")
     last_move: str | None = Field(None, description="Move of the newest candidate.")
+    last_stored: str = Field("", description="When its newest candidates were stored, ISO time in UTC; empty before.")
     states: list[SearchState] = Field(
         default_factory=list, description="Newest state of each walker that has begun, in the order of the walkers."
     )

@@ -6,17 +6,13 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fuse_flows.config import MoveName
-from fuse_flows.search.policy import PolicyState
+from fuse_flows.search.policy_state import PolicyState, Record
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CandidateSummary(_Record):
+class CandidateSummary(Record):
     """A candidate as the engine needs it."""
 
     candidate_id: str = Field(description="Identifier of the candidate's document.")
@@ -29,7 +25,7 @@ class CandidateSummary(_Record):
     )
 
 
-class MoveStatistics(_Record):
+class MoveStatistics(Record):
     """What became of one kind of move."""
 
     proposed: int = Field(0, description="Structures it made.")
@@ -37,7 +33,7 @@ class MoveStatistics(_Record):
     failed: dict[str, int] = Field(default_factory=dict, description="How often it could not be made, by reason.")
 
 
-class ExchangeStatistics(_Record):
+class ExchangeStatistics(Record):
     """How often a walker was asked to swap structures with a neighbour, and did."""
 
     proposed: int = 0
@@ -48,14 +44,14 @@ class ExchangeStatistics(_Record):
         return ExchangeStatistics(proposed=self.proposed + 1, accepted=self.accepted + accepted)
 
 
-class VolumeSample(_Record):
+class VolumeSample(Record):
     """Energy and volume of a relaxed candidate."""
 
     energy_per_atom: float = Field(description="eV/atom.")
     volume_per_atom: float = Field(gt=0, description="A^3.")
 
 
-class SearchState(_Record):
+class SearchState(Record):
     """Where a walker stands after ``step`` steps.
 
     The structure of the current candidate is kept as a dictionary (pymatgen), so that a step needs nothing but this

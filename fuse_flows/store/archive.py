@@ -21,7 +21,8 @@ from fuse_flows.errors import ConfigError, DatabaseError
 from fuse_flows.schemas.candidate import CandidateDoc
 from fuse_flows.schemas.pool import PoolDoc, RankingDoc
 from fuse_flows.schemas.step import PopulationDoc, ProposalDoc, StepDoc
-from fuse_flows.store.searches import active_jobs, search_config_of
+from fuse_flows.store.jobs import active_jobs
+from fuse_flows.store.searches import search_config_of
 from fuse_flows.store.setup import ensure_indexes
 
 if TYPE_CHECKING:

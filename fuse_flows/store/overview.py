@@ -1,15 +1,14 @@
-"""What somebody who watches searches wants to know of each; a few indexed reads per search, none of any candidate."""
+"""What somebody who watches searches wants to know of each, from a few indexed reads, none of them of a candidate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuse_flows.errors import DatabaseError
 from fuse_flows.store.lost import suspicious_jobs
-from fuse_flows.store.priorities import priorities_of_searches, priority_of_search
-from fuse_flows.store.queries import search_ids
-from fuse_flows.store.searches import search_document
+from fuse_flows.store.priorities import priorities_of_searches
+from fuse_flows.store.queries import known_searches, summaries
+from fuse_flows.store.searches import search_document, search_documents
 from fuse_flows.store.tallies import per_hour
 
 if TYPE_CHECKING:
@@ -86,18 +85,8 @@ def overview(connection: Connection, search_id: str) -> Overview:
     DatabaseError
         If its configuration is lost.
     """
-    return _overview(connection, search_id, priority_of_search(connection.launchpad, search_id))
-
-
-def _overview(connection: Connection, search_id: str, priority: int | None) -> Overview:
-    from fireworks.fw_config import RUN_EXPIRATION_SECS
-
     document = search_document(connection, search_id)
-    running, lost = document.jobs.get("RUNNING", 0), 0
-    if running:
-        lost = len(suspicious_jobs(connection.launchpad, search_id, lost_after=RUN_EXPIRATION_SECS))
-    rate = 0.0 if document.status in _OVER else per_hour(connection, search_id)
-    return Overview(document, min(lost, running), rate, priority)
+    return _overviews(connection, {search_id: document})[0]
 
 
 def overviews(
@@ -119,16 +108,24 @@ def overviews(
     others
         Those whose configuration is lost.
     """
-    found: list[Overview] = []
-    others: list[SearchSummary] = []
-    summaries = search_ids(connection)
-    asked = [summary.search_id for summary in summaries if summary.search_id not in (known or {})]
-    priorities = priorities_of_searches(connection.launchpad, asked)
-    for summary in summaries:
-        name = summary.search_id
-        try:
-            before = (known or {}).get(name)
-            found.append(_overview(connection, name, priorities[name]) if before is None else before)
-        except DatabaseError:
-            others.append(summary)
-    return found, others
+    before = dict(known or {})
+    names = known_searches(connection)
+    documents = search_documents(connection, [name for name in names if name not in before])
+    found = [*before.values(), *_overviews(connection, documents)]
+    lost = [name for name in names if name not in before and name not in documents]
+    found.sort(key=lambda one: (one.document.last_stored, one.document.search_id), reverse=True)
+    return found, summaries(connection, lost)
+
+
+def _overviews(connection: Connection, documents: Mapping[str, SearchDoc]) -> list[Overview]:
+    from fireworks.fw_config import RUN_EXPIRATION_SECS
+
+    priorities = priorities_of_searches(connection.launchpad, list(documents))
+    rates = per_hour(connection, [name for name, document in documents.items() if document.status not in _OVER])
+    found = []
+    for name, document in documents.items():
+        running, lost = document.jobs.get("RUNNING", 0), 0
+        if running:
+            lost = len(suspicious_jobs(connection.launchpad, name, lost_after=RUN_EXPIRATION_SECS))
+        found.append(Overview(document, min(lost, running), rates.get(name, 0.0), priorities[name]))
+    return found

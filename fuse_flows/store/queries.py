@@ -17,7 +17,7 @@ from fuse_flows.store.setup import clusters_of_population, enthalpies
 from fuse_flows.store.tallies import candidate_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fuse_flows.store.connection import Connection
 
@@ -209,9 +209,16 @@ def search_ids(connection: Connection) -> list[SearchSummary]:
     list of SearchSummary
         The one that was active last first.
     """
+    return summaries(connection, known_searches(connection))
+
+
+def summaries(connection: Connection, search_ids: Sequence[str]) -> list[SearchSummary]:
+    """Return what is known of searches without reading their configurations; see :func:`search_ids`."""
+    if not search_ids:
+        return []
     counts = candidate_counts(connection)
-    summaries = [_summary(connection, name, counts.get(name, 0)) for name in known_searches(connection)]
-    return sorted(summaries, key=lambda summary: (summary.updated, summary.search_id), reverse=True)
+    found = [_summary(connection, name, counts.get(name, 0)) for name in search_ids]
+    return sorted(found, key=lambda summary: (summary.updated, summary.search_id), reverse=True)
 
 
 def find_search(connection: Connection, text: str) -> str:

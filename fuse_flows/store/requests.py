@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fireworks import Firework, LaunchPad
     from pymongo.collection import Collection
 
@@ -104,6 +106,12 @@ def is_stop_requested(launchpad: LaunchPad, search_id: str) -> bool:
         The search.
     """
     return _requests(launchpad).find_one({"_id": search_id, "stop": True}, {"_id": 1}) is not None
+
+
+def stops_requested(launchpad: LaunchPad, search_ids: Sequence[str]) -> set[str]:
+    """Return those of some searches that shall stop; see :func:`is_stop_requested`."""
+    asked = {"_id": {"$in": [*search_ids]}, "stop": True}
+    return {found["_id"] for found in _requests(launchpad).find(asked, {"_id": 1})}
 
 
 def _requests(launchpad: LaunchPad) -> Collection[dict[str, Any]]:

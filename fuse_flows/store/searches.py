@@ -1,8 +1,8 @@
-"""A search as a whole: its configuration, where it stands, and what its jobs are doing."""
+"""A search as a whole: its configuration, and where it stands."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fuse_flows.config import SearchConfig, make_config
 from fuse_flows.errors import DatabaseError
@@ -10,18 +10,15 @@ from fuse_flows.schemas.step import SearchDoc
 from fuse_flows.search.judge import TARGET_REACHED
 from fuse_flows.search.state import SearchState
 from fuse_flows.search.walkers import PATIENCE_EXHAUSTED, have_lost_patience
-from fuse_flows.store.queries import latest_step
-from fuse_flows.store.requests import STOP_REQUESTED, is_stop_requested
-from fuse_flows.store.tallies import outcome_counts
+from fuse_flows.store.jobs import ACTIVE, jobs_of_searches
+from fuse_flows.store.requests import STOP_REQUESTED, stops_requested
+from fuse_flows.store.tallies import sums_of_searches
 
 if TYPE_CHECKING:
-    from fuse_flows.store.connection import Connection
+    from collections.abc import Sequence
 
-_FINAL = ("COMPLETED", "ARCHIVED")
-_ACTIVE = ("READY", "RESERVED", "RUNNING")
-_STOPPED = ("FIZZLED", "PAUSED", "DEFUSED")
-#: Failed jobs that do not stop a search: the job that waits for them records the failure.
-_TOLERATED = {"state": "FIZZLED", "spec.may_fail": True}
+    from fuse_flows.store.connection import Connection
+    from fuse_flows.store.jobs import Jobs
 
 
 def search_config_of(connection: Connection, search_id: str, **changes: dict[str, Any]) -> SearchConfig:
@@ -46,15 +43,9 @@ def search_config_of(connection: Connection, search_id: str, **changes: dict[str
     DatabaseError
         If neither the LaunchPad nor the JobStore holds it.
     """
-    query = {"metadata.search_id": search_id}
-    submitted = connection.launchpad.workflows.find_one(query | {"metadata.config": {"$exists": True}})
-    begun = connection.outputs.find_one(query | {"output.kind": "start"}, {"output.config": 1})
-    if submitted is not None:
-        values = submitted["metadata"]["config"]
-    elif begun is not None:
-        values = begun["output"]["config"]
-    else:
-        raise DatabaseError(f"search: {connection.uri} has no configuration of {search_id}; was its LaunchPad reset?")
+    values = _submitted(connection, [search_id]).get(search_id)
+    if values is None:
+        raise _lost(connection, search_id)
     return make_config(values | {section: values[section] | change for section, change in changes.items()})
 
 
@@ -72,159 +63,95 @@ def search_document(connection: Connection, search_id: str) -> SearchDoc:
     -------
     SearchDoc
         Put together from its newest step, its candidates and its jobs.
+
+    Raises
+    ------
+    DatabaseError
+        If neither the LaunchPad nor the JobStore holds its configuration.
     """
-    config = search_config_of(connection, search_id)
-    steps = [latest_step(connection, search_id, walker) for walker in range(config.walkers.number)]
-    outputs = [found["output"] for found in steps if found is not None]
-    states = [SearchState.model_validate(output["state"]) for output in outputs]
-    outcomes = outcome_counts(connection, search_id)
-    jobs = jobs_by_state(connection, search_id)
-    unfinished = not set(jobs) <= set(_FINAL) and unfinished_jobs(connection, search_id) > 0
-    reason = _stop_reason(config, states)
-    if reason is None and is_stop_requested(connection.launchpad, search_id):
-        reason = STOP_REQUESTED
-    stopped = reason == STOP_REQUESTED and not any(jobs.get(name) for name in _ACTIVE)
-    return SearchDoc(
-        search_id=search_id,
-        formula=config.formula,
-        status="stopped" if stopped else "waiting" if not outcomes else "running" if unfinished else "finished",
-        stop_reason=reason,
-        n_structures=sum(outcomes.values()),
-        max_structures=config.stop.max_structures,
-        outcomes=outcomes,
-        jobs=jobs,
-        best_energy_per_atom=_best_energy(connection, config, states),
-        last_move=_last_move(outputs),
-        states=states,
-        config=config.model_dump(mode="json"),
-    )
+    documents = search_documents(connection, [search_id])
+    if search_id not in documents:
+        raise _lost(connection, search_id)
+    return documents[search_id]
 
 
-def jobs_by_state(connection: Connection, search_id: str) -> dict[str, int]:
-    """Count the jobs of a search on the LaunchPad by their state.
+def search_documents(connection: Connection, search_ids: Sequence[str]) -> dict[str, SearchDoc]:
+    """Return searches at a glance.
 
     Parameters
     ----------
     connection
-        The database.
-    search_id
-        The search.
+        The database, which is asked once for each walker that has begun, and else five times for all searches.
+    search_ids
+        The searches.
 
     Returns
     -------
     dict
-        State of FireWorks to number.
+        Search id to document; searches whose configuration is lost are missing.
     """
-    stages = [{"$match": {"spec.search_id": search_id}}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]
-    return {found["_id"]: found["n"] for found in connection.launchpad.fireworks.aggregate(stages)}
+    configs = {name: make_config(values) for name, values in _submitted(connection, search_ids).items()}
+    done = sums_of_searches(connection, list(configs))
+    jobs = jobs_of_searches(connection, list(configs))
+    stopping = stops_requested(connection.launchpad, list(configs))
+    documents = {}
+    for name, config in configs.items():
+        steps = [_newest_step(connection, name, walker) for walker in range(config.walkers.number)]
+        outputs = [found["output"] for found in steps if found is not None]
+        states = [SearchState.model_validate(output["state"]) for output in outputs]
+        reason = _stop_reason(config, states) or (STOP_REQUESTED if name in stopping else None)
+        documents[name] = SearchDoc(
+            search_id=name,
+            formula=config.formula,
+            status=_status(jobs[name], reason, has_begun=bool(done[name].outcomes)),
+            stop_reason=reason,
+            n_structures=sum(done[name].outcomes.values()),
+            max_structures=config.stop.max_structures,
+            outcomes=done[name].outcomes,
+            jobs=jobs[name].by_state,
+            best_energy_per_atom=_best_energy(connection, config, states),
+            last_move=_last_move(outputs),
+            last_stored=done[name].last,
+            states=states,
+            config=config.model_dump(mode="json"),
+        )
+    return documents
 
 
-def unfinished_jobs(connection: Connection, search_id: str, walker: int | None = None) -> int:
-    """Count the jobs of a search that have not been completed, whatever keeps them.
-
-    Relaxations of the queue that failed do not count: whether the search goes on is decided by the job behind them.
-
-    Parameters
-    ----------
-    connection
-        The database.
-    search_id
-        The search.
-    walker
-        One of its walkers; None for all.
-
-    Returns
-    -------
-    int
-        How many.
-    """
-    query: dict[str, Any] = {"spec.search_id": search_id, "state": {"$nin": list(_FINAL)}, "$nor": [_TOLERATED]}
-    if walker is not None:
-        query["spec.walker"] = walker
-    return connection.launchpad.fireworks.count_documents(query)
+def _submitted(connection: Connection, search_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the configurations that searches were submitted with, as plain values; those that are lost are missing."""
+    launched = {"metadata.search_id": {"$in": [*search_ids]}, "metadata.config": {"$exists": True}}
+    values: dict[str, dict[str, Any]] = {}
+    for workflow in connection.launchpad.workflows.find(launched, {"metadata": 1}).sort("_id", 1):
+        values.setdefault(workflow["metadata"]["search_id"], workflow["metadata"]["config"])
+    left = [name for name in search_ids if name not in values]
+    if left:
+        begun = {"metadata.search_id": {"$in": left}, "output.kind": "start"}
+        for document in connection.outputs.find(begun, {"metadata.search_id": 1, "output.config": 1}):
+            values.setdefault(document["metadata"]["search_id"], document["output"]["config"])
+    return values
 
 
-def active_jobs(connection: Connection, search_id: str | None) -> int:
-    """Count the jobs of a search that a worker has taken, or may take now.
-
-    Parameters
-    ----------
-    connection
-        The database.
-    search_id
-        The search; None for all searches.
-
-    Returns
-    -------
-    int
-        How many.
-    """
-    return connection.launchpad.fireworks.count_documents(
-        {"spec.search_id": search_id or {"$exists": True}, "state": {"$in": list(_ACTIVE)}}
-    )
+def _lost(connection: Connection, search_id: str) -> DatabaseError:
+    return DatabaseError(f"search: {connection.uri} has no configuration of {search_id}; was its LaunchPad reset?")
 
 
-def is_between_jobs(connection: Connection, search_id: str | None) -> bool:
-    """Tell whether jobs of a search wait although none is active and none has stopped.
-
-    So it is for a moment whenever a job has ended and those behind it are not released yet.
-
-    Parameters
-    ----------
-    connection
-        The database.
-    search_id
-        The search; None for any of all searches.
-    """
-    unfinished = {"$in": ["WAITING", *_ACTIVE, *_STOPPED]}
-    query = {"spec.search_id": search_id or {"$exists": True}, "state": unfinished, "$nor": [_TOLERATED]}
-    stages = [{"$match": query}, {"$group": {"_id": "$spec.search_id", "states": {"$addToSet": "$state"}}}]
-    return any(found["states"] == ["WAITING"] for found in connection.launchpad.fireworks.aggregate(stages))
+def _newest_step(connection: Connection, search_id: str, walker: int) -> dict[str, Any] | None:
+    """Return where a walker is, without the structures of its candidates; None before it has begun."""
+    at = {"metadata.search_id": search_id, "output.walker": walker}
+    query = at | {"output.state": {"$exists": True}, "output.step": {"$exists": True}}
+    shown = {"output.state": 1, "output.step": 1, "output.candidates.move": 1}
+    return connection.outputs.find_one(query, shown, sort=[("output.step", -1)])
 
 
-def fizzled_jobs(connection: Connection, search_id: str) -> list[tuple[str, str]]:
-    """Return the jobs of a search that ended with an exception.
-
-    Parameters
-    ----------
-    connection
-        The database.
-    search_id
-        The search.
-
-    Returns
-    -------
-    list of tuple
-        Title of the job and the last line of its stack trace.
-    """
-    launchpad = connection.launchpad
-    failed = []
-    query = {"spec.search_id": search_id, "state": "FIZZLED", "$nor": [_TOLERATED]}
-    for firework in launchpad.fireworks.find(query, {"name": 1, "launches": 1}):
-        launch = launchpad.launches.find_one({"launch_id": {"$in": firework["launches"]}}, {"action": 1}) or {}
-        exception = ((launch.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
-        lines = str(exception.get("_stacktrace", "unknown reason")).strip().splitlines()
-        failed.append((firework["name"], lines[-1]))
-    return failed
-
-
-def running_jobs(connection: Connection, search_id: str) -> list[str]:
-    """Return the titles of the jobs of a search that are being worked on.
-
-    Parameters
-    ----------
-    connection
-        The database.
-    search_id
-        The search.
-
-    Returns
-    -------
-    list of str
-        Sorted.
-    """
-    query = {"spec.search_id": search_id, "state": "RUNNING"}
-    return sorted(found["name"] for found in connection.launchpad.fireworks.find(query, {"name": 1}))
+def _status(
+    jobs: Jobs, stop_reason: str | None, *, has_begun: bool
+) -> Literal["waiting", "running", "stopped", "finished"]:
+    if stop_reason == STOP_REQUESTED and not any(jobs.by_state.get(name) for name in ACTIVE):
+        return "stopped"
+    if not has_begun:
+        return "waiting"
+    return "running" if jobs.unfinished else "finished"
 
 
 def _stop_reason(config: SearchConfig, states: list[SearchState]) -> str | None:

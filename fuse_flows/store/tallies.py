@@ -15,7 +15,7 @@ from fuse_flows.schemas.tally import Tally, moment
 from fuse_flows.store.setup import TALLIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fuse_flows.store.connection import Connection
 
@@ -83,49 +83,87 @@ def tallies(connection: Connection, search_id: str, since: datetime | None = Non
     list of Done
         Without jobs that stored no candidate, and without those of earlier versions.
     """
-    query = {_SEARCH_ID: search_id, "output.kind": _KINDS, "output.ended": {"$gte": moment(since) if since else ""}}
-    shown = {"_id": 0, "output.ended": 1, "output.tally": 1}
-    found = [document["output"] for document in connection.outputs.find(query, shown).hint(TALLIES)]
-    done = [
-        Done(datetime.fromisoformat(output["ended"]), Tally.model_construct(**output["tally"]))
-        for output in found
-        if output["tally"] and output["tally"]["n"]
-    ]
-    return sorted(done, key=lambda one: one.ended)
+    return sorted((one for _, one in _done(connection, [search_id], since)), key=lambda one: one.ended)
+
+
+def _done(connection: Connection, search_ids: Sequence[str], since: datetime | None) -> Iterator[tuple[str, Done]]:
+    """Yield the search and what was done for each of its jobs, in no particular order."""
+    ended = {"$gte": moment(since) if since else ""}
+    query = {_SEARCH_ID: {"$in": [*search_ids]}, "output.kind": _KINDS, "output.ended": ended}
+    shown = {"_id": 0, _SEARCH_ID: 1, "output.ended": 1, "output.tally": 1}
+    for document in connection.outputs.find(query, shown).hint(TALLIES):
+        output = document["output"]
+        if output["tally"] and output["tally"]["n"]:
+            done = Done(datetime.fromisoformat(output["ended"]), Tally.model_construct(**output["tally"]))
+            yield document["metadata"]["search_id"], done
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What a search has come to.
+
+    Parameters
+    ----------
+    outcomes
+        Its candidates by how their relaxation ended, the most frequent first.
+    last
+        When its newest candidates were stored, as an ISO time; empty if there are none.
+    """
+
+    outcomes: dict[str, int]
+    last: str
 
 
 def outcome_counts(connection: Connection, search_id: str) -> dict[str, int]:
-    """Count the candidates of a search by how their relaxation ended.
+    """Count the candidates of a search by how their relaxation ended; see :func:`sums_of_searches`."""
+    return sums_of_searches(connection, [search_id])[search_id].outcomes
+
+
+def sums_of_searches(connection: Connection, search_ids: Sequence[str]) -> dict[str, Sum]:
+    """Count the candidates of searches.
 
     Parameters
     ----------
     connection
         The database.
-    search_id
-        The search.
+    search_ids
+        The searches.
 
     Returns
     -------
     dict
-        Outcome to number, the most frequent first.
+        Search id to sum; every search is in it.
     """
-    of_search = {_SEARCH_ID: search_id, "output.kind": _KINDS}
+    of_searches = {_SEARCH_ID: {"$in": [*search_ids]}, "output.kind": _KINDS}
+    by_outcomes = {"_id": {"search": "$search", "outcomes": "$tally.outcomes"}}  # most jobs have one of a few
     summed: list[dict[str, Any]] = [
-        {"$match": of_search},
-        {"$project": {"_id": 0, "tally": "$output.tally"}},  # by itself, so that the index covers it
-        {"$group": {"_id": "$tally.outcomes", "jobs": {"$sum": 1}}},  # most jobs have one of a few
+        {"$match": of_searches},
+        # by themselves, so that the index covers it
+        {"$project": {"_id": 0, "search": f"${_SEARCH_ID}", "ended": "$output.ended", "tally": "$output.tally"}},
+        {"$group": by_outcomes | {"jobs": {"$sum": 1}, "last": {"$max": "$ended"}}},
     ]
-    counted: list[dict[str, Any]] = [
-        {"$match": {**of_search, "output.ended": None}},
-        {"$unwind": "$output.candidates"},
-        {"$group": {"_id": "$output.candidates.outcome", "n": {"$sum": 1}}},
-    ]
-    counts = Counter[str]()
-    sums = list(connection.outputs.aggregate(summed, hint=TALLIES))
-    for found in sums:
-        counts.update({outcome: number * found["jobs"] for outcome, number in (found["_id"] or {}).items()})
-    if any(found["_id"] is None for found in sums):  # jobs without a candidate, or of earlier versions
-        counts.update({found["_id"]: found["n"] for found in connection.outputs.aggregate(counted, hint=TALLIES)})
+    counts = {name: Counter[str]() for name in search_ids}
+    last = dict.fromkeys(search_ids, "")
+    unknown = set()
+    for found in connection.outputs.aggregate(summed, hint=TALLIES):
+        name, outcomes = found["_id"]["search"], found["_id"].get("outcomes")
+        counts[name].update({outcome: number * found["jobs"] for outcome, number in (outcomes or {}).items()})
+        last[name] = max(last[name], found["last"] or "")
+        if outcomes is None:  # jobs without a candidate, or of earlier versions
+            unknown.add(name)
+    if unknown:
+        by_outcome = {"search": f"${_SEARCH_ID}", "outcome": "$output.candidates.outcome"}
+        counted: list[dict[str, Any]] = [
+            {"$match": {**of_searches, _SEARCH_ID: {"$in": [*unknown]}, "output.ended": None}},
+            {"$unwind": "$output.candidates"},
+            {"$group": {"_id": by_outcome, "n": {"$sum": 1}}},
+        ]
+        for found in connection.outputs.aggregate(counted, hint=TALLIES):
+            counts[found["_id"]["search"]][found["_id"]["outcome"]] += found["n"]
+    return {name: Sum(_by_frequency(counts[name]), last[name]) for name in search_ids}
+
+
+def _by_frequency(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -158,15 +196,17 @@ def candidate_counts(connection: Connection) -> dict[str, int]:
     return dict(counts)
 
 
-def per_hour(connection: Connection, search_id: str, *, hours: float = 1.0, now: datetime | None = None) -> float:
-    """Return the present rate of a search.
+def per_hour(
+    connection: Connection, search_ids: Sequence[str], *, hours: float = 1.0, now: datetime | None = None
+) -> dict[str, float]:
+    """Return the present rate of searches.
 
     Parameters
     ----------
     connection
-        The database.
-    search_id
-        The search.
+        The database, which is asked twice however many searches there are.
+    search_ids
+        The searches.
     hours
         How far to look back.
     now
@@ -174,27 +214,31 @@ def per_hour(connection: Connection, search_id: str, *, hours: float = 1.0, now:
 
     Returns
     -------
-    float
-        Candidates per hour, from the first one in that time on; 0.0 if there is none.
+    dict
+        Search id to candidates per hour, from its first one in that time on; 0.0 if there is none.
     """
     now = now or datetime.now(UTC)
-    done = [one for one in tallies(connection, search_id, now - timedelta(hours=hours)) if one.ended <= now]
-    before = connection.outputs.find_one(
-        {
-            _SEARCH_ID: search_id,
-            "output.kind": _KINDS,
-            "output.ended": {"$gte": "", "$lt": moment(now - timedelta(hours=hours))},
-        },
-        {"_id": 0, "output.ended": 1},
-        hint=TALLIES,
-    )
-    if not done or (before is None and len(done) == 1):
-        return 0.0
-    if before is not None:
+    begin = now - timedelta(hours=hours)
+    done: dict[str, list[Done]] = {name: [] for name in search_ids}
+    for name, one in _done(connection, search_ids, begin):
+        if one.ended <= now:
+            done[name].append(one)
+    active = [name for name, found in done.items() if found]
+    earlier = {_SEARCH_ID: {"$in": active}, "output.kind": _KINDS, "output.ended": {"$gte": "", "$lt": moment(begin)}}
+    before = set(connection.outputs.distinct(_SEARCH_ID, earlier)) if active else set()
+    return {name: _rate(found, hours, now, began_before=name in before) for name, found in done.items()}
+
+
+def _rate(done: list[Done], hours: float, now: datetime, *, began_before: bool) -> float:
+    """Return candidates per hour from what the jobs of one search have done in that time."""
+    if began_before:
         return sum(one.tally.n for one in done) / hours
     # it began meanwhile: the work on the first document is not known, so it is left out with its candidates
-    seconds = max((now - done[0].ended).total_seconds(), 1.0)
-    return 3600.0 * sum(one.tally.n for one in done[1:]) / seconds
+    if len(done) < 2:
+        return 0.0
+    first = min(done, key=lambda one: one.ended)
+    seconds = max((now - first.ended).total_seconds(), 1.0)
+    return 3600.0 * (sum(one.tally.n for one in done) - first.tally.n) / seconds
 
 
 def bins(done: Sequence[Done], hours: float) -> list[Bin]:

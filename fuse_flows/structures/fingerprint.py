@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from fuse_flows.structures.checks import neighbour_pairs
+from fuse_flows.structures.neighbours import neighbour_pairs
 from fuse_flows.structures.primitive import SYMPREC_LOOSE, primitive_cell
 
 if TYPE_CHECKING:

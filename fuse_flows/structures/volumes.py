@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fuse_flows.structures.checks import atom_table, neighbour_pairs
+from fuse_flows.structures.checks import atom_table
+from fuse_flows.structures.neighbours import neighbour_pairs
 from fuse_flows.structures.radii import element_radius
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from typer.testing import CliRunner
 
 from fuse_flows.analysis.formats import entry_of
-from fuse_flows.analysis.hull import HULL_COLUMNS, hull_diagram, hull_figure, hull_rows
+from fuse_flows.analysis.hull import HULL_COLUMNS, best_entries, hull_diagram, hull_figure, hull_rows
 from fuse_flows.analysis.report import report_html
 from fuse_flows.cli.app import app
 from fuse_flows.cli.hull import _tier
@@ -101,7 +101,7 @@ def test_rows_of_several_compositions(two_searches):
     best = {search.formula: search.best(1)[0] for search in two_searches}
     # far above everything, so that the references alone make the hull; far below, so that the searches do
     for copper, gold in ((-5.0, -5.0), (5.0, 5.0)):
-        rows = hull_rows(two_searches, ReferenceEntries(entries(Cu=copper, Au=gold)))
+        rows = hull_rows(best_entries(two_searches), ReferenceEntries(entries(Cu=copper, Au=gold)))
         assert {row["formula"] for row in rows} == {"Cu3Au", "CuAu"}
         for row in rows:
             doc = best[row["formula"]]
@@ -111,7 +111,7 @@ def test_rows_of_several_compositions(two_searches):
                 assert row["e_above_hull"] == pytest.approx(row["above_references"])
             assert list(row) == list(HULL_COLUMNS)
         assert min(row["e_above_hull"] for row in rows) == pytest.approx(5 + min(e(best)) if copper < 0 else 0)
-    (row,) = hull_rows(two_searches[:1], ReferenceEntries(entries()))
+    (row,) = hull_rows(best_entries(two_searches[:1]), ReferenceEntries(entries()))
     assert row["decomposition"] == "0.75 Cu + 0.25 Au"
 
 
@@ -126,11 +126,11 @@ def test_searches_of_different_levels_are_refused(two_searches):
     odd = Search(other.search_id, other.connection)
     vars(odd)["config"] = config
     with pytest.raises(ConfigError, match="several levels"):
-        hull_rows([two_searches[0], odd], ReferenceEntries(entries()))
+        best_entries([two_searches[0], odd])
 
 
 def test_picture_shows_all_phases(two_searches, tmp_path):
-    diagram = hull_diagram(two_searches, ReferenceEntries(entries(Cu=5.0, Au=5.0)))
+    diagram = hull_diagram(best_entries(two_searches), ReferenceEntries(entries(Cu=5.0, Au=5.0)))
     figure = hull_figure(diagram, "a $title$")
     figure.savefig(tmp_path / "hull.png")
     assert (tmp_path / "hull.png").stat().st_size > 10_000
@@ -167,7 +167,7 @@ def test_references_of_a_folder_and_the_table(tmp_path, monkeypatch):
     asked = command("hull", "Cu3Au", "CuAu", "--hull", file, "--json", "--picture", "hull.png")
     assert asked.exit_code == 0, asked.output
     rows = json.loads(asked.stdout)
-    expected = hull_rows([Search("Cu3Au"), Search("CuAu")], found)
+    expected = hull_rows(best_entries([Search("Cu3Au"), Search("CuAu")]), found)
     assert rows == expected
     assert (tmp_path / "hull.png").stat().st_size > 10_000
     assert "above references" in command("hull", "Cu3Au", "--hull", file).stdout

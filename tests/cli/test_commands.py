@@ -22,8 +22,8 @@ from fuse_flows.config import load_config
 from fuse_flows.errors import ConfigError
 from fuse_flows.flows.local import submit
 from fuse_flows.store.connection import write_jobflow_file, write_launchpad_file
+from fuse_flows.store.jobs import active_jobs
 from fuse_flows.store.queries import candidates
-from fuse_flows.store.searches import active_jobs
 
 pytestmark = pytest.mark.mongo
 

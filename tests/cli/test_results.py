@@ -36,6 +36,18 @@ def test_filters_as_json_and_csv(search):
     assert [float(row["above_best_mev"]) for row in rows] == pytest.approx(above)
 
 
+def test_a_table_of_thousands_is_cut_short_and_says_so(search, monkeypatch):
+    everything = ["results", "Cu3Au", "--all", "--within", 100]
+    n = len(search.best(None))
+    assert "more than these" not in command(*everything).stdout
+    monkeypatch.setattr("fuse_flows.cli.results.MOST_ROWS", n - 1)
+    shown = command(*everything).stdout
+    assert f"more than these {n - 1}" in shown
+    assert sum(doc["candidate_id"] in shown for doc in search.best(None)) == n - 1
+    assert "more than these" not in command(*everything, "--top", n).stdout
+    assert len(json.loads(command(*everything, "--json").stdout)) == n
+
+
 def test_failures_with_their_reason(search):
     failed = search.candidates(outcome="NOT_CONVERGED", documents=True)
     assert failed

@@ -14,9 +14,10 @@ from fuse_flows.cli import status as status_command
 from fuse_flows.cli.app import app
 from fuse_flows.config import load_config
 from fuse_flows.flows.local import submit, work
+from fuse_flows.store.jobs import active_jobs
 from fuse_flows.store.overview import overview
 from fuse_flows.store.processes import worker_name
-from fuse_flows.store.searches import active_jobs, search_document
+from fuse_flows.store.searches import search_document
 
 pytestmark = pytest.mark.mongo
 

@@ -13,9 +13,10 @@ from fuse_flows.flows.search import SearchMaker
 from fuse_flows.generators.files import read_pool
 from fuse_flows.jobs.allocation import Ending, look_at
 from fuse_flows.jobs.generation import generated_document
+from fuse_flows.store.jobs import active_jobs, fizzled_jobs, unfinished_jobs
 from fuse_flows.store.queries import candidates
 from fuse_flows.store.requests import request_stop, withdraw_stop
-from fuse_flows.store.searches import active_jobs, fizzled_jobs, search_document, unfinished_jobs
+from fuse_flows.store.searches import search_document
 
 pytestmark = pytest.mark.mongo
 

@@ -20,9 +20,10 @@ from fuse_flows.jobs.allocation import Ending, look_at
 from fuse_flows.relax.energy_model import check_energy_model
 from fuse_flows.relax.queue_tiers import categories, is_queue_tier
 from fuse_flows.settings import settings
+from fuse_flows.store.jobs import fizzled_jobs, unfinished_jobs
 from fuse_flows.store.queries import candidates
 from fuse_flows.store.repair import repair
-from fuse_flows.store.searches import fizzled_jobs, search_document, unfinished_jobs
+from fuse_flows.store.searches import search_document
 
 pytestmark = pytest.mark.mongo
 

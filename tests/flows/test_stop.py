@@ -11,10 +11,11 @@ from fuse_flows.flows.local import extend, start_workers, submit, work
 from fuse_flows.jobs.evaluate import evaluate, evaluation_of
 from fuse_flows.search.judge import judge, start
 from fuse_flows.search.propose import propose, propose_initial
+from fuse_flows.store.jobs import active_jobs, unfinished_jobs
 from fuse_flows.store.queries import candidates, latest_state
 from fuse_flows.store.repair import repair
 from fuse_flows.store.requests import REQUESTS, is_stop_requested, request_stop, withdraw_stop
-from fuse_flows.store.searches import active_jobs, search_document, unfinished_jobs
+from fuse_flows.store.searches import search_document
 
 pytestmark = pytest.mark.mongo
 

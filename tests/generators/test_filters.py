@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fuse_flows.generators import filters
-from fuse_flows.potentials.batches import radial_densities, short_contacts
+from fuse_flows.potentials.batches import radial_densities
+from fuse_flows.potentials.contacts import short_contacts
 
 IMAGES = np.array(list(itertools.product(range(-4, 5), repeat=3)), dtype=float)
 

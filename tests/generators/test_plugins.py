@@ -3,7 +3,7 @@
 import pytest
 
 from fuse_flows.config import load_config
-from fuse_flows.errors import ConfigError
+from fuse_flows.errors import ConfigError, JobFailedError
 from fuse_flows.generators.plugins import load_plugin, plugin_version, plugin_versions, share_of_plugin
 
 NAME = "cu3au-generators"
@@ -21,7 +21,12 @@ def test_plugins_are_found_with_their_versions():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("strain", "there are: .*strained"), ("missing", "cannot be imported"), ("number", "cannot be called")],
+    [
+        ("strain", "there are: .*strained"),
+        ("missing", "cannot be imported"),
+        ("unfinished", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("number", "cannot be called"),
+    ],
 )
 def test_what_is_no_generator_is_refused(name, message):
     with pytest.raises(ConfigError, match=rf"^pool\.generate\.plugin: .*{message}"):
@@ -48,6 +53,17 @@ def test_what_cannot_serve_is_counted():
     }
     assert share.rejected == reasons
     assert share.evaluated == 8
+
+
+@pytest.mark.parametrize(("name", "words"), [("broken", "RuntimeError: out of ideas"), ("lazy", "TypeError: .*None")])
+def test_a_generator_that_fails_is_named_with_its_words(name, words):
+    with pytest.raises(JobFailedError, match=rf"^the generator {name} \({NAME} 1\.5\) failed: {words}"):
+        share_of_plugin(name, config(plugin=name), 1, 0)
+
+
+def test_what_is_not_finite_or_empty_is_counted():
+    share = share_of_plugin("undefined", config(plugin="undefined"), 1, 0)
+    assert (share.members, share.evaluated, share.rejected) == ([], 3, {"unreadable": 3})
 
 
 def test_limits_hold():

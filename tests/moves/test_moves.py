@@ -17,9 +17,10 @@ from fuse_flows.moves.repair import MAX_GROWTH
 from fuse_flows.moves.vacancies import vacant_points
 from fuse_flows.structures.assembly import random_structure
 from fuse_flows.structures.blocks import BlockStructure
-from fuse_flows.structures.checks import check_structure, shortest_distance
+from fuse_flows.structures.checks import check_structure
 from fuse_flows.structures.comparison import same_arrangement
 from fuse_flows.structures.composition import FormulaUnit
+from fuse_flows.structures.neighbours import shortest_distance
 from fuse_flows.structures.radii import module_edge
 
 CASES = {"Ca3Ti2O7": 24, "SrTiO3": 10, "MgO": 8, "Mn": 20, "WCl2": 24}

@@ -18,8 +18,9 @@ from fuse_flows.moves.cells import cut_between_layers, inverted, mirrored, repea
 from fuse_flows.moves.registry import MOVES, apply_move
 from fuse_flows.search.propose import move_context
 from fuse_flows.structures.blocks import BlockStructure, grid_for
-from fuse_flows.structures.checks import check_structure, shortest_distance
+from fuse_flows.structures.checks import check_structure
 from fuse_flows.structures.comparison import same_arrangement
+from fuse_flows.structures.neighbours import shortest_distance
 
 CELLS = {
     "triclinic": 300,

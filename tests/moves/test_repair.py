@@ -9,7 +9,7 @@ from fuse_flows.config import make_config
 from fuse_flows.moves.repair import MAX_GROWTH, pushed_apart, with_open_contacts, with_open_joins
 from fuse_flows.search.propose import move_context
 from fuse_flows.structures.blocks import BlockStructure
-from fuse_flows.structures.checks import shortest_distance
+from fuse_flows.structures.neighbours import shortest_distance
 
 LOOSE = {"formula": "MgO", "checks": {"min_density": 0.01}, "volume": {"low": 0.0, "high": 1e3}}
 CONTEXT = move_context(make_config(LOOSE))

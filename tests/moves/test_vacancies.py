@@ -11,7 +11,7 @@ from fuse_flows.moves.registry import apply_move
 from fuse_flows.moves.vacancies import separate_points, vacant_points
 from fuse_flows.search.propose import move_context
 from fuse_flows.structures.blocks import BlockStructure
-from fuse_flows.structures.checks import neighbour_pairs
+from fuse_flows.structures.neighbours import neighbour_pairs
 
 BOTH = (MoveName.PERMUTE_ATOMS_AND_VACANCIES, MoveName.PERMUTE_ALL_ATOMS_AND_VACANCIES)
 SPECIES = {"MgO": [12, 8] * 3, "Mn": [25] * 6}

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from fuse_flows.potentials import splines
-from fuse_flows.potentials.derivation import (
-    InversionSettings,
-    blend,
-    first_shell,
-    invert,
-    pair_distribution,
-    relatives_of,
-    with_wall,
-)
+from fuse_flows.potentials.derivation import InversionSettings, first_shell, invert, pair_distribution, with_wall
+from fuse_flows.potentials.relatives import blend, relatives_of
 from fuse_flows.potentials.statistics import BIN_WIDTH, DistanceStatistics, channel
 
 SYMBOLS = ("Ca", "Na", "O", "Sr")

@@ -7,11 +7,13 @@ import pytest
 
 from fuse_flows.errors import ConfigError
 from fuse_flows.potentials import splines
-from fuse_flows.potentials.derivation import InversionSettings, relatives_of
+from fuse_flows.potentials.correction import NormalEquations, correct
+from fuse_flows.potentials.derivation import InversionSettings
 from fuse_flows.potentials.evaluator import evaluate
 from fuse_flows.potentials.labelled import LabelSettings, joined, labelled
 from fuse_flows.potentials.labels import LabelledCells, load_labels
-from fuse_flows.potentials.restoring import RestoringSettings, _Normal, correct
+from fuse_flows.potentials.relatives import relatives_of
+from fuse_flows.potentials.restoring import RestoringSettings
 from fuse_flows.potentials.sharing import shared_parts
 from fuse_flows.potentials.statistics import channel
 from fuse_flows.potentials.tables import PairTables, taper
@@ -70,7 +72,7 @@ def test_the_potentials_behind_the_labels_solve_the_equations():
     r = np.linspace(0.5, 11, 800)
     for one, two in PAIRS:
         true[channel(SYMBOLS.index(one), SYMBOLS.index(two), 0, 3)] = splines.fit(r, morse((one, two), r))
-    normal = _Normal(problem, threads=1)
+    normal = NormalEquations(problem, threads=1)
     assert normal(true, 1.0)[0] < 0.001 * normal(np.zeros_like(true), 1.0)[0]
 
 
@@ -79,7 +81,7 @@ def test_a_fit_follows_cells_it_has_not_seen():
     first = np.zeros((12, splines.COEFFICIENTS))
     settings = RestoringSettings(ridge=1e-3, stiffness=1e-2, iterations=40)
     followed = correct(first, seen, settings, threads=1)
-    normal = _Normal(unseen, threads=1)
+    normal = NormalEquations(unseen, threads=1)
     assert normal(followed, 1.0)[0] < 0.3 * normal(first, 1.0)[0]
 
 

@@ -5,8 +5,9 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from fuse_flows.potentials import splines
+from fuse_flows.potentials.correction import NormalEquations, correct
 from fuse_flows.potentials.crystals import CrystalSet
-from fuse_flows.potentials.restoring import RestoringSettings, _Normal, correct, displaced, problem_of
+from fuse_flows.potentials.restoring import RestoringSettings, displaced, problem_of
 
 SYMBOLS = ("Cl", "Na")
 
@@ -32,7 +33,7 @@ def problem():
 def test_gradient_is_that_of_the_loss(problem):
     rng = np.random.default_rng(1)
     start, direction = rng.normal(size=(2, 6, splines.COEFFICIENTS))
-    normal = _Normal(problem, threads=2)
+    normal = NormalEquations(problem, threads=2)
     _, gradient = normal(start, 1.0)
     step = 1e-3  # the loss is a parabola: central differences are exact
     rise = normal(start + step * direction, 1.0)[0] - normal(start - step * direction, 1.0)[0]
@@ -40,7 +41,7 @@ def test_gradient_is_that_of_the_loss(problem):
 
 
 def test_loss_of_zero_potentials_is_that_of_the_targets(problem):
-    loss, _ = _Normal(problem, threads=1)(np.zeros((6, splines.COEFFICIENTS)), 1.0)
+    loss, _ = NormalEquations(problem, threads=1)(np.zeros((6, splines.COEFFICIENTS)), 1.0)
     owner = np.repeat(np.arange(2), np.diff(problem.offsets))
     forces = (problem.force_scales[owner, None] * problem.forces**2).sum()
     virials = (problem.virial_scales[:, None, None] * problem.virials**2).sum()
@@ -56,7 +57,7 @@ def test_supercell_has_the_same_virial_per_atom():
     gradients = []
     for crystal in (small, large):
         still = problem_of(crystal, SYMBOLS, np.zeros((crystal.sizes[0], 3)), np.zeros((1, 3, 3)), settings)
-        loss, _ = _Normal(still, threads=1)(potentials, 0.0)
+        loss, _ = NormalEquations(still, threads=1)(potentials, 0.0)
         gradients.append(loss / still.virial_scales[0] / crystal.sizes[0] ** 2)
     assert gradients[0] == pytest.approx(gradients[1], rel=1e-6)
     assert base.elements == 2
@@ -71,7 +72,7 @@ def test_correction_leads_displaced_rocksalt_back():
     potentials = correct(nothing, learnt, settings, progress=lambda _, loss: losses.append(loss))
     assert losses[0] == pytest.approx(1.0)
     assert all(later <= earlier + 1e-9 for earlier, later in pairwise(losses))
-    before, after = (_Normal(unseen, threads=1)(c, 1.0)[0] for c in (nothing, potentials))
+    before, after = (NormalEquations(unseen, threads=1)(c, 1.0)[0] for c in (nothing, potentials))
     assert after < 0.1 * before
 
 

@@ -143,6 +143,23 @@ def test_a_process_that_dies_costs_one_structure(mixed, tmp_path, monkeypatch):
     assert results[1].structure == mixed[5]
 
 
+def test_a_process_that_is_killed_costs_nothing(mixed, tmp_path, monkeypatch):
+    (tmp_path / "killed_once.py").write_text(
+        "import os, signal\nfrom pathlib import Path\nfrom ase.calculators.emt import EMT\n\n\nclass Killed(EMT):\n"
+        "    def calculate(self, atoms=None, *args, **keywords):\n"
+        f"        mark = Path({str(tmp_path / 'mark')!r})\n"
+        "        if len(atoms) == 8 and not mark.exists():\n"
+        "            mark.touch()\n            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        super().calculate(atoms, *args, **keywords)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    good = [mixed[0], mixed[5], mixed[6]]
+    results = AseRelaxer(TierConfig(calculator="killed_once:Killed")).relax_batch(good, workers=2)
+    assert (tmp_path / "mark").exists()
+    for structure, result in zip(good, results, strict=True):
+        same(AseRelaxer(TierConfig(calculator="emt")).relax(structure), result)
+
+
 def test_a_calculator_object_is_not_copied(mixed):
     engine = ManyEmt()
     (first, second) = AseRelaxer(TierConfig(calculator="emt"), engine).relax_batch(mixed[:3:2], workers=2)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.ase_tier import AseRelaxer
-from fuse_flows.relax.buckingham import CHARGES, COULOMB, CUTOFF, BuckinghamCalculator, missing_elements
+from fuse_flows.relax.buckingham import BuckinghamCalculator
 from fuse_flows.relax.result import Outcome
+from fuse_flows.relax.rigid_ions import CHARGES, COULOMB, CUTOFF, missing_elements
 
 PEROVSKITE = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
 STEP = 1e-4

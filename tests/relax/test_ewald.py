@@ -12,10 +12,11 @@ from fuse_flows.config import TierConfig
 from fuse_flows.errors import ConfigError
 from fuse_flows.potentials.ewald import COULOMB as KERNEL_COULOMB
 from fuse_flows.relax.ase_tier import AseRelaxer
-from fuse_flows.relax.buckingham import CHARGES, COULOMB, BuckinghamCalculator, missing_elements
+from fuse_flows.relax.buckingham import BuckinghamCalculator
 from fuse_flows.relax.calculators import make_calculator
 from fuse_flows.relax.pair_tier import PairRelaxer
 from fuse_flows.relax.result import Outcome
+from fuse_flows.relax.rigid_ions import CHARGES, COULOMB, missing_elements
 from fuse_flows.relax.tiers import build_relaxer
 
 PEROVSKITE = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]

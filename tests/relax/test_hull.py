@@ -10,15 +10,8 @@ from pymatgen.entries.computed_entries import ComputedEntry
 
 from fuse_flows.config import TierConfig
 from fuse_flows.errors import ConfigError
-from fuse_flows.relax.hull import (
-    ReferenceEntries,
-    entry_of,
-    fetch_references,
-    level_of,
-    level_of_tier,
-    read_references,
-    relax_references,
-)
+from fuse_flows.relax.hull import ReferenceEntries, fetch_references, level_of, level_of_tier, read_references
+from fuse_flows.relax.references import entry_of, relax_references
 
 # eV per formula: Li -1, O2 -4 (-2 per atom), Li2O -8: 4 eV below 2 Li + O, so -8/3 eV/atom on the hull.
 ENERGIES = {"Li": -1.0, "O2": -4.0, "Li2O": -8.0}

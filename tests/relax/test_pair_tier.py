@@ -16,9 +16,10 @@ from fuse_flows.potentials.evaluator import evaluate
 from fuse_flows.potentials.tables import PairTables, taper
 from fuse_flows.relax.ase_tier import AseRelaxer
 from fuse_flows.relax.base import Relaxer
-from fuse_flows.relax.buckingham import CHARGES, PAIRS, BuckinghamCalculator, pair_tables
+from fuse_flows.relax.buckingham import BuckinghamCalculator
 from fuse_flows.relax.pair_tier import PairRelaxer
 from fuse_flows.relax.result import Outcome
+from fuse_flows.relax.rigid_ions import CHARGES, PAIRS, pair_tables
 from fuse_flows.relax.tiers import build_relaxer, single_point
 
 TIGHT = TierConfig(calculator="buckingham", fmax=0.002, smax=0.02)

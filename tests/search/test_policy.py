@@ -10,15 +10,8 @@ from pymatgen.core import Lattice, Structure
 
 from fuse_flows.config import MoveName, SearchConfig
 from fuse_flows.search.judge import Evaluation, judge, start
-from fuse_flows.search.policy import (
-    LARGEST,
-    PolicyState,
-    RunningStatistics,
-    allowed_moves,
-    learn,
-    probabilities,
-    softmax_gradient,
-)
+from fuse_flows.search.policy import allowed_moves, learn, probabilities, softmax_gradient
+from fuse_flows.search.policy_state import LARGEST, PolicyState, RunningStatistics
 from fuse_flows.search.propose import Proposal, propose
 from fuse_flows.search.state import SearchState
 

@@ -7,7 +7,6 @@ import pytest
 
 from fuse_flows.schemas.tally import Tally, moment, tally_of
 from fuse_flows.store.queries import candidates, known_searches, search_ids
-from fuse_flows.store.setup import TALLIES
 from fuse_flows.store.tallies import (
     Done,
     bins,
@@ -16,6 +15,7 @@ from fuse_flows.store.tallies import (
     candidate_counts,
     outcome_counts,
     per_hour,
+    sums_of_searches,
     tallies,
 )
 
@@ -69,31 +69,32 @@ def test_documents_of_earlier_versions_are_counted_one_by_one(filled):
 
 
 def test_no_document_is_read_for_it(filled):
-    query = {
-        "metadata.search_id": "MgO-1",
-        "output.kind": {"$in": ["population", "steps"]},
-        "output.ended": {"$gte": ""},
-    }
-    found = filled.outputs.find(query, {"_id": 0, "output.ended": 1, "output.tally": 1}).hint(TALLIES)
-    assert found.explain()["executionStats"]["totalDocsExamined"] == 0
-    stages = [
-        {"$match": query},
-        {"$project": {"_id": 0, "tally": "$output.tally"}},
-        {"$group": {"_id": "$tally.outcomes", "jobs": {"$sum": 1}}},
-    ]
-    command = {"aggregate": filled.outputs.name, "pipeline": stages, "cursor": {}, "hint": TALLIES}
-    plan = filled.database.command("explain", command, verbosity="executionStats")
-    executed = plan.get("executionStats") or plan["stages"][0]["$cursor"]["executionStats"]
-    assert (executed["totalDocsExamined"], executed["totalKeysExamined"] > 10) == (0, True)
+    database, names = filled.database, ["MgO-1", "NaCl-1"]
+    database.command("profile", 2)
+    try:
+        sums_of_searches(filled, names)
+        per_hour(filled, names, now=NOON + timedelta(hours=3))
+        assert tallies(filled, "MgO-1")
+    finally:
+        database.command("profile", 0)
+    asked = list(database["system.profile"].find({"ns": filled.outputs.full_name}))
+    assert [one["docsExamined"] for one in asked] == [0] * 4
+    assert max(one["keysExamined"] for one in asked) > 10
+
+
+def _rate(connection, search_id, now):
+    both = per_hour(connection, ["MgO-1", "NaCl-1"], now=now)
+    assert per_hour(connection, [search_id], now=now) == {search_id: both[search_id]}
+    return both[search_id]
 
 
 def test_rates(filled):
     end = NOON + timedelta(hours=1)
-    assert per_hour(filled, "MgO-1", now=end + timedelta(hours=10)) == 0
+    assert _rate(filled, "MgO-1", end + timedelta(hours=10)) == 0
     # it began at noon: the first job marks the beginning, the other nine make 18 candidates in one hour
-    assert per_hour(filled, "MgO-1", now=end) == pytest.approx(18)
-    assert per_hour(filled, "MgO-1", now=NOON + timedelta(hours=3)) == 1
-    assert per_hour(filled, "NaCl-1", now=end) == 0
+    assert _rate(filled, "MgO-1", end) == pytest.approx(18)
+    assert _rate(filled, "MgO-1", NOON + timedelta(hours=3)) == 1
+    assert _rate(filled, "NaCl-1", end) == 0
 
 
 def test_bins_tiers_and_workers(filled):

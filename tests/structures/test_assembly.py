@@ -11,9 +11,10 @@ from fuse_flows.config import make_config
 from fuse_flows.errors import GenerationError
 from fuse_flows.structures.assembly import SITES_PER_BLOCK, occupation, random_structure, site_coordinates, stacking
 from fuse_flows.structures.blocks import BlockStructure
-from fuse_flows.structures.checks import check_structure, neighbour_pairs
+from fuse_flows.structures.checks import check_structure
 from fuse_flows.structures.composition import FormulaUnit
 from fuse_flows.structures.lattices import cell_vectors
+from fuse_flows.structures.neighbours import neighbour_pairs
 
 CHARGES = {"Sr": 2, "Ti": 4, "O": -2}
 

@@ -10,15 +10,10 @@ from pymatgen.core import Lattice, Structure
 
 from fuse_flows.config import ChecksConfig
 from fuse_flows.structures.blocks import BlockStructure
-from fuse_flows.structures.checks import (
-    check_structure,
-    coordination_numbers,
-    density_ratio,
-    neighbour_pairs,
-    shortest_distance,
-)
+from fuse_flows.structures.checks import check_structure, coordination_numbers, density_ratio
 from fuse_flows.structures.comparison import same_arrangement
 from fuse_flows.structures.composition import FormulaUnit
+from fuse_flows.structures.neighbours import neighbour_pairs, shortest_distance
 
 # space group, lattice, species and coordinates of common structures (textbook values)
 PROTOTYPES = {

@@ -11,7 +11,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from fuse_flows.config import SymmetryConfig
-from fuse_flows.structures.checks import neighbour_pairs
+from fuse_flows.structures.neighbours import neighbour_pairs
 from fuse_flows.structures.symmetry import choose_cell
 
 ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])

@@ -9,8 +9,8 @@ from pymatgen.core import Lattice, Structure
 from fuse_flows.config import make_config
 from fuse_flows.structures.assembly import random_structure
 from fuse_flows.structures.blocks import BlockStructure
-from fuse_flows.structures.checks import shortest_distance
 from fuse_flows.structures.composition import FormulaUnit
+from fuse_flows.structures.neighbours import shortest_distance
 from fuse_flows.structures.volumes import VolumeWindow, element_volume, estimated_volume, scaled_towards
 
 # Measured volumes per atom, A^3.

@@ -113,7 +113,9 @@ def read_network(path: Path | str | None = None) -> SavedNetwork:
         told = json.loads(str(arrays["told"]))
         version = told["format"]
     except (OSError, KeyError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ConfigError(FIELD, f"{file} is no network ({error!r}); {_FIX}") from error
+        # numpy would advise to load it unsafely
+        reason = "it holds no arrays" if "pickle" in str(error) else repr(error)
+        raise ConfigError(FIELD, f"{file} is no network ({reason}); {_FIX}") from error
     if version != FORMAT:
         raise ConfigError(FIELD, f"{file} has format {version}, this version of fuse-flows reads {FORMAT}; {_FIX}")
     try:
@@ -167,12 +169,15 @@ def _published(file: Path, digest: str) -> SavedNetwork:
 
 
 def _checked(file: Path, network: SavedNetwork) -> None:
-    """Refuse weights of other shapes and elements that do not exist."""
+    """Refuse weights of other shapes or without values, and elements that do not exist."""
     expected = network.architecture.shapes()
     for name, shape in expected.items():
         found = network.weights[name].shape if name in network.weights else None
         if found != shape:
             raise ConfigError(FIELD, f"{file} is no such network: {name} is {found} instead of {shape}; {_FIX}")
+    undefined = [name for name in expected if not np.isfinite(network.weights[name]).all()]
+    if undefined:
+        raise ConfigError(FIELD, f"{file} is no network: {undefined[0]} has numbers that are not finite; {_FIX}")
     unknown = [symbol for symbol in network.symbols if symbol not in atomic_numbers]
     if unknown or network.baseline.slopes.shape != (len(chemical_symbols),):
         raise ConfigError(FIELD, f"{file} is no network: it has no valid list of elements; {_FIX}")

@@ -212,7 +212,7 @@ class SearchSpace:
         rounds
             Largest number of rounds for each crystal.
         """
-        from fuse_flows.potentials.batches import push_apart
+        from fuse_flows.potentials.contacts import push_apart
 
         plan = self._plan(vectors)
         coordinates = np.ascontiguousarray(plan.coordinates)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fuse_flows.relax.course import Course, State
+from fuse_flows.relax.descent import BASIS_NOISE
 from fuse_flows.relax.gpaw.options import gpaw_parameters, rescued
 from fuse_flows.relax.gpaw.process import EngineDiedError, EngineTimeoutError
 from fuse_flows.relax.guards import Verdict
@@ -53,6 +54,16 @@ class StageEnd:
     steps: int = 0
     corrections: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fmax(self) -> float | None:
+        """Largest norm of a force of ``state``, eV/A."""
+        return None if self.state is None else self.state.fmax
+
+    @property
+    def smax(self) -> float | None:
+        """Largest component of the stress of ``state``, counted from the pressure, GPa."""
+        return None if self.state is None else self.state.smax
 
 
 class _StopError(Exception):
@@ -127,7 +138,7 @@ class StageRun:
         """Relax in the basis of the present cell; return the steps that were made."""
         self._begin(gpaw_parameters(self._options, self._stage, atoms.cell.array))
         tier = self._tier.model_copy(update={"max_steps": max_steps})
-        course = Course(tier, None, atoms, began=time.monotonic())
+        course = Course(tier, None, atoms, began=time.monotonic(), noise=BASIS_NOISE)
         before = end.steps
         while course.seek():
             try:

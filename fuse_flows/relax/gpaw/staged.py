@@ -12,8 +12,8 @@ from fuse_flows.relax.gpaw.options import GPAW
 from fuse_flows.relax.gpaw.process import Clock, Engine
 from fuse_flows.relax.gpaw.stage import StageEnd, StageRun
 from fuse_flows.relax.guards import Verdict, check_contacts
-from fuse_flows.relax.result import Outcome, RelaxResult, with_geometry
-from fuse_flows.relax.staged import Progress, guarded, out_of_time
+from fuse_flows.relax.result import Outcome, with_geometry
+from fuse_flows.relax.staged import Progress, guarded, out_of_time, result_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,19 +83,16 @@ def relax_staged(
                 interrupted = end.verdict is None
                 verdict = _failure(end) or guarded(current, structure, tier)
                 now = _advanced(now, end)
-    now = replace(
-        now,
-        structure=current,
-        seconds=now.seconds + time.monotonic() - start,
-        interruptions=now.interruptions + interrupted,
-    )
+    now = now.put_down(current, time.monotonic() - start, interrupted=interrupted)
     if verdict is None and end is not None and now.stage > last:
         verdict = judge_end(end, options, tier)
     verdict = verdict or out_of_time(now, tier)
     document = {"kind": GPAW, "version": version, "stages": records} if records else None
     if verdict is None:
         return Part(None, now.to_dict(), document)
-    return Part(_result(current, verdict, end, now, version), None, document)
+    has_energy = verdict.outcome.has_energy
+    result = result_of(current.copy(), verdict, now, end, engine=GPAW, version=version, has_energy=has_energy)
+    return Part(result, None, document)
 
 
 def judge_end(end: StageEnd, options: GpawOptions, tier: TierConfig) -> Verdict:
@@ -138,21 +135,3 @@ def _advanced(now: Progress, end: StageEnd) -> Progress:
     if end.verdict is None:
         return replace(counted, steps_of_stage=now.steps_of_stage + end.steps)
     return replace(counted, stage=now.stage + 1, steps_of_stage=0)
-
-
-def _result(structure: Structure, verdict: Verdict, end: StageEnd | None, now: Progress, version: str) -> RelaxResult:
-    trusted = end is not None and verdict.outcome.has_energy
-    state = None if end is None else end.state
-    return RelaxResult(
-        outcome=verdict.outcome,
-        structure=structure.copy(),
-        energy=end.energy if trusted and end is not None else None,
-        fmax=None if state is None else state.fmax,
-        smax=None if state is None else state.smax,
-        steps=now.steps,
-        seconds=now.seconds,
-        reason=verdict.reason,
-        engine=GPAW,
-        engine_version=version,
-        corrections=now.corrections,
-    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import shutil
 from os.path import expandvars
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuse_flows.errors import ConfigError
-from fuse_flows.relax.vasp.options import VaspOptions, parse_options
+from fuse_flows.relax.vasp.options import VaspOptions, check_common_keys, parse_options
 from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 _FIELD = "tiers.calculator"
 _ELSEWHERE = "on a machine that only submits, set FUSE_FLOWS_VASP_ELSEWHERE=true"
+#: Programs that start what follows on their command line in the same environment (not a container, not a shell).
+_LAUNCHERS = frozenset({"aprun", "env", "ibrun", "jsrun", "mpiexec", "mpiexec.hydra", "mpirun", "numactl", "srun"})
+#: Programs that do not: what VASP is called within them is not to be found here.
+_WRAPPERS = frozenset(
+    {"apptainer", "bash", "charliecloud", "docker", "podman", "podman-hpc", "sh", "shifter", "singularity"}
+)
 
 
 def check_vasp(tier: TierConfig, elements: Iterable[str]) -> None:
@@ -37,6 +44,8 @@ def check_vasp(tier: TierConfig, elements: Iterable[str]) -> None:
         has no command for VASP or lacks the POTCAR of an element.
     """
     options = parse_options(tier)
+    if tier.max_steps:
+        check_common_keys(options)
     if not settings().vasp_elsewhere:
         require_vasp(options, elements)
 
@@ -82,13 +91,14 @@ def find_command() -> list[str]:
     Raises
     ------
     ConfigError
-        If its first word is no program of this machine.
+        If its first word, or VASP behind a launcher such as ``srun``, is no program of this machine.
     """
     from atomate2 import SETTINGS
 
     command = shlex.split(expandvars(SETTINGS.VASP_CMD))
-    if not command or shutil.which(command[0]) is None:
-        program = command[0] if command else "nothing"
+    missing = [program for program in _programs(command) if shutil.which(program) is None]
+    if not command or missing:
+        program = missing[0] if missing else "nothing"
         msg = (
             f"vasp is started by atomate2's VASP_CMD ({SETTINGS.VASP_CMD!r}), and {program!r} is no program here; set "
             f"VASP_CMD in ~/.atomate2.yaml or ATOMATE2_VASP_CMD; {_ELSEWHERE}"
@@ -97,13 +107,22 @@ def find_command() -> list[str]:
     return command
 
 
+def _programs(command: list[str]) -> list[str]:
+    """Return the words of a command that must be programs: the first one, and VASP's behind a launcher."""
+    named = [word for word in command[1:] if "vasp" in Path(word).name.lower() and not word.startswith("-")]
+    is_seen = bool(command) and Path(command[0]).name in _LAUNCHERS and not _WRAPPERS & {Path(w).name for w in command}
+    return command[:1] + (named[-1:] if is_seen else [])
+
+
 def _require_folder() -> None:
     from pymatgen.core import SETTINGS
 
-    if not SETTINGS.get("PMG_VASP_PSP_DIR"):
+    folder = SETTINGS.get("PMG_VASP_PSP_DIR")
+    if not folder or not Path(folder).is_dir():
+        given = f" ({folder} is none)" if folder else ""
         msg = (
-            "vasp needs pymatgen's PMG_VASP_PSP_DIR, the folder of POTCARs; set it in ~/.config/.pmgrc.yaml or the "
-            f"environment; {_ELSEWHERE}"
+            f"vasp needs pymatgen's PMG_VASP_PSP_DIR, the folder of POTCARs{given}; set it in ~/.config/.pmgrc.yaml or "
+            f"the environment; {_ELSEWHERE}"
         )
         raise ConfigError(_FIELD, msg)
 

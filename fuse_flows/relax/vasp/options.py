@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -58,6 +59,12 @@ PAPER_STAGES: tuple[dict[str, Any], ...] = (
 )
 
 
+#: Tags of VASP (its wiki, release 6.5) that pymatgen's list of INCAR tags lacks.
+_NEWER_TAGS = re.compile(r"BPARAM|IVDW_NL|KERNEL_TRUNCATION/\w+|LIBXC[12](_P\d+)?|LTBOUNDLIBXC|NCSHMEM")
+#: Tags that hold a value for each element; a list for each atom would fit one number of atoms only.
+_OF_ELEMENTS = ("MAGMOM", "LDAUU", "LDAUJ", "LDAUL")
+
+
 class VaspOptions(BaseModel):
     """Keywords of a VASP tier (``calculator_kwargs``)."""
 
@@ -88,9 +95,19 @@ class VaspOptions(BaseModel):
     )
 
     def incar_of(self, stage: int) -> dict[str, Any]:
-        """Return the INCAR of a stage (from 0), without what the structure and the POTCARs decide."""
+        """Return the INCAR of a stage (from 0), without what the structure and the POTCARs decide.
+
+        The GGA of the common keys gives way to a METAGGA, beside which VASP must not find one.
+        """
         merged = self.incar | self.stages[stage]
+        if is_metagga(merged) and merged.get("GGA") == COMMON["GGA"]:
+            del merged["GGA"]
         return {key: value for key, value in merged.items() if value is not None}
+
+
+def is_metagga(incar: dict[str, Any]) -> bool:
+    """Tell whether an INCAR asks for a meta-GGA."""
+    return str(incar.get("METAGGA") or "--").upper() not in {"--", "NONE"}
 
 
 def parse_options(tier: TierConfig) -> VaspOptions:
@@ -156,6 +173,38 @@ def with_vasp_defaults(search: SearchConfig) -> SearchConfig:
     return with_options(search, VASP, written)
 
 
+def check_common_keys(options: VaspOptions) -> None:
+    """Refuse keys of ``incar`` that count in no stage, or, with the stages of the paper, not in all of them.
+
+    The stages' own keys win, so such a key would be dropped without a word.
+
+    Parameters
+    ----------
+    options
+        Options of a tier that relaxes, as :func:`parse_options` returns them.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, the stages and the fix.
+    """
+    stages, fixed = options.stages, {"ISIF", "PSTRESS"}  # what the fields of the tier write into all stages
+    are_papers = [{key: stage[key] for key in stage if key not in fixed} for stage in stages] == list(PAPER_STAGES)
+    for key in sorted(set(options.incar) - fixed):
+        value = options.incar[key]
+        if key in COMMON and value == COMMON[key]:
+            continue
+        others = [number for number, stage in enumerate(stages, start=1) if stage.get(key, value) != value]
+        if others and (are_papers or len(others) == len(stages)):
+            names = ", ".join(map(str, others))
+            has = f"stage {names} has its" if len(others) == 1 else f"stages {names} have their"
+            msg = (
+                f"{has} own {key}, which wins; write {key} into calculator_kwargs.stages "
+                "('fuse-flows config show' without this key prints them)"
+            )
+            raise ConfigError(f"{_FIELD}.incar.{key}", msg)
+
+
 def _adapted(options: VaspOptions, tier: TierConfig) -> VaspOptions:
     """Let the fields of the tier that mean something to VASP count."""
     stages = options.stages
@@ -176,12 +225,19 @@ def _check_stage(incar: dict[str, Any], field: str) -> None:
     """Refuse keys that VASP would silently ignore, and stages that cannot be run."""
     from pymatgen.io.vasp.inputs import Incar
 
-    unknown = [key for key in incar if key not in Incar.INCAR_PARAMS]
+    unknown = [key for key in incar if key not in Incar.INCAR_PARAMS and not _NEWER_TAGS.fullmatch(key)]
     if unknown:
         raise ConfigError(field, f"VASP does not know {', '.join(unknown)}; mend the spelling of the INCAR tag")
     if "PSTRESS" in incar:
         msg = "would leave the search to compare energies; remove it, and give the field pressure of the tier, in GPa"
         raise ConfigError(f"{field}.PSTRESS", msg)
+    for key in _OF_ELEMENTS:
+        if not isinstance(incar.get(key, {}), dict):
+            raise ConfigError(f"{field}.{key}", f"{incar[key]!r} is no table of elements; write it like {{Fe: 4}}")
+    if incar.get("LDAU") and not incar.get("LDAUU"):
+        raise ConfigError(f"{field}.LDAUU", "is missing, but LDAU is on; give U values, such as {Fe: 4}")
+    if is_metagga(incar) and "GGA" in incar:
+        raise ConfigError(f"{field}.GGA", f"{incar['GGA']} and METAGGA {incar['METAGGA']} exclude each other")
     steps, spacing = incar.get("NSW", 0), incar.get("KSPACING")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
         raise ConfigError(f"{field}.NSW", f"{steps!r} is no number of steps; give a whole number")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fuse_flows.errors import ConfigError
 from fuse_flows.relax.guards import Verdict
 from fuse_flows.relax.result import Outcome, one_line
 from fuse_flows.relax.vasp.handlers import WALLTIME_REACHED, stage_handlers
@@ -123,6 +124,11 @@ def run_stage(
     -------
     StageEnd
         A failure of VASP is a value. What is wrong with the machine (no program, no POTCAR, no space) is raised.
+
+    Raises
+    ------
+    ConfigError
+        If VASP did not even begin, which is no fault of the structure.
     """
     from atomate2.vasp.files import write_vasp_input_set
 
@@ -137,6 +143,7 @@ def run_stage(
         if of_machine(raised):
             raise
         error = raised
+        _require_output(folder)
     corrections = _corrections(folder)
     interrupted = WALLTIME_REACHED in corrections
     if error is not None and not interrupted:
@@ -148,6 +155,21 @@ def run_stage(
 def of_machine(error: Exception) -> bool:
     """Tell whether an error is of the machine (no space, no memory, no rights), not of the structure."""
     return isinstance(error, OSError) and error.errno in _MACHINE
+
+
+def _require_output(folder: Path) -> None:
+    """Raise ConfigError if a run left no OUTCAR, which VASP opens first: launcher, library or node is at fault."""
+    if any(folder.glob("OUTCAR*")) or any(folder.glob("error.*.tar.gz")):
+        return
+    from atomate2 import SETTINGS
+
+    words = ""
+    for name in ("std_err.txt", "vasp.out"):
+        file = folder / name
+        lines = file.read_text(errors="replace").strip().splitlines() if file.is_file() else []
+        words = words or (f" ({one_line(lines[-1])})" if lines else "")
+    msg = f"vasp did not begin, for it left no OUTCAR in {folder}{words}; mend VASP_CMD ({SETTINGS.VASP_CMD!r})"
+    raise ConfigError("tiers.calculator", msg)
 
 
 def _run(place: Path, options: VaspOptions, watch: RunSettings) -> None:

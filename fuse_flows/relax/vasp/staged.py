@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from fuse_flows.relax.base import Part
 from fuse_flows.relax.guards import Verdict, check_contacts
-from fuse_flows.relax.result import Outcome, RelaxResult
-from fuse_flows.relax.staged import Progress, guarded, out_of_time
+from fuse_flows.relax.result import Outcome
+from fuse_flows.relax.staged import Progress, guarded, out_of_time, result_of
 from fuse_flows.relax.vasp.documents import merged_document
 from fuse_flows.relax.vasp.options import VASP
 from fuse_flows.relax.vasp.stage import RunSettings, StageEnd, run_stage
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fuse_flows.relax.vasp.options import VaspOptions
 
 _LABEL = "staged relaxation"
+# Where time was over, the last stage that was run need not have been that whose settings count.
+_WITH_ENERGY = frozenset({Outcome.CONVERGED, Outcome.ACCEPTED, Outcome.NOT_CONVERGED})
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,7 @@ def relax_staged(
         documents += [] if end.document is None else [end.document]
         now, current, interrupted = _advanced(now, end, options), end.structure, end.interrupted
         verdict = end.failure or guarded(current, structure, tier)
-    seconds = now.seconds + time.monotonic() - start
-    now = replace(now, structure=current, seconds=seconds, interruptions=now.interruptions + interrupted)
+    now = now.put_down(current, time.monotonic() - start, interrupted=interrupted)
     if verdict is None and end is not None and now.stage == len(options.stages):
         verdict = judge_end(end, options, now)
     verdict = verdict or out_of_time(now, tier)
@@ -105,7 +106,9 @@ def relax_staged(
     if verdict is None:
         return Part(None, now.to_dict(), document)
     version = str(documents[-1].vasp_version or "") if documents else ""
-    return Part(_result(current, verdict, end, now, version), None, document)
+    has_energy = verdict.outcome in _WITH_ENERGY
+    result = result_of(_bare(current), verdict, now, end, engine=VASP, version=version, has_energy=has_energy)
+    return Part(result, None, document)
 
 
 def judge_end(end: StageEnd, options: VaspOptions, progress: VaspProgress) -> Verdict:
@@ -154,23 +157,9 @@ def _advanced(now: VaspProgress, end: StageEnd, options: VaspOptions) -> VaspPro
     return replace(counted, stage=now.stage + 1, steps_of_stage=0, ionic=ionic if allowed > 1 else now.ionic)
 
 
-def _result(
-    structure: Structure, verdict: Verdict, end: StageEnd | None, now: VaspProgress, version: str
-) -> RelaxResult:
+def _bare(structure: Structure) -> Structure:
+    """Return a copy without site properties, such as the magnetic moments of the last stage."""
     bare = structure.copy()
     for name in list(bare.site_properties):
         bare.remove_site_property(name)
-    trusted = end is not None and verdict.outcome in {Outcome.CONVERGED, Outcome.ACCEPTED, Outcome.NOT_CONVERGED}
-    return RelaxResult(
-        outcome=verdict.outcome,
-        structure=bare,
-        energy=end.energy if trusted and end is not None else None,
-        fmax=None if end is None else end.fmax,
-        smax=None if end is None else end.smax,
-        steps=now.steps,
-        seconds=now.seconds,
-        reason=verdict.reason,
-        engine=VASP,
-        engine_version=version,
-        corrections=now.corrections,
-    )
+    return bare

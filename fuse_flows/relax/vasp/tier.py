@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fuse_flows.errors import ConfigError
 from fuse_flows.relax.staged import StagedRelaxer
 from fuse_flows.relax.vasp.checks import require_vasp
 from fuse_flows.relax.vasp.options import VASP, parse_options
@@ -60,5 +61,5 @@ class VaspRelaxer(StagedRelaxer):
 
     @staticmethod
     def is_of_machine(error: Exception) -> bool:
-        """Tell whether there is no space, no memory or no right to write."""
-        return of_machine(error)
+        """Tell whether there is no space, no memory, no right to write, or no VASP that begins."""
+        return isinstance(error, ConfigError) or of_machine(error)

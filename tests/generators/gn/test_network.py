@@ -151,7 +151,7 @@ def test_saved_and_read_again(tmp_path, model):
     np.testing.assert_allclose(network.energies([cell]), told, atol=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "other", "version", "shape", "element"])
+@pytest.mark.parametrize("damage", ["missing", "text", "other", "version", "shape", "element", "nan"])
 def test_bad_files_are_named(tmp_path, damage):
     path = saved(units=(4, 3, 2), blocks=1).save(tmp_path / "net.npz")
     arrays = dict(np.load(path))
@@ -161,6 +161,7 @@ def test_bad_files_are_named(tmp_path, damage):
         path, words = tmp_path / "nowhere.npz", "there is no file"
     elif damage == "text":
         path.write_text("hello")
+        words = r"is no network \(it holds no arrays\)"
     elif damage == "other":
         np.savez(path, x=np.zeros(3))
     elif damage == "version":
@@ -169,7 +170,9 @@ def test_bad_files_are_named(tmp_path, damage):
         arrays["weights/embedding"], words = np.zeros((3, 3), np.float32), "embedding is"
     elif damage == "element":
         told["symbols"] = ["O", "Qq"]
-    if damage in {"version", "shape", "element"}:
+    elif damage == "nan":
+        arrays["weights/embedding"][1, 1], words = np.nan, "embedding has numbers that are not finite"
+    if damage in {"version", "shape", "element", "nan"}:
         np.savez(path, **arrays | {"told": np.array(json.dumps(told))})
     with pytest.raises(ConfigError, match=f"^model_file: .*{words}.*fuse-flows gn train"):
         load_network(path)

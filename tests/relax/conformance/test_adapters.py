@@ -53,6 +53,11 @@ ADAPTERS = {
     "buckingham": Adapter("buckingham", ("Fm-3m", 5.1, ("Sr", "O")), unknown="U"),
     "ewald": Adapter("buckingham", ("Fm-3m", 5.1, ("Sr", "O")), {"coulomb": "ewald"}, unknown="U"),
     "spp": Adapter("spp", ("Fm-3m", 4.3, ("Mg", "O")), unknown="Cm"),
+    "torchsim": Adapter(  # a cut-off between two shells, where the energy jumps
+        "torchsim",
+        ("Fm-3m", 5.2, ("Ar",)),
+        {"model": "lennard_jones", "sigma": 3.4, "epsilon": 0.2, "cutoff": 4.4},
+    ),
     "path": Adapter(
         "ase.calculators.morse:MorsePotential",
         ("Fm-3m", 3.7, ("Ar",)),
@@ -61,14 +66,21 @@ ADAPTERS = {
 }
 
 
+PACKAGES = {"chgnet": "chgnet", "torchsim": "torch_sim"}
+
+
 @pytest.fixture(
     name="adapter",
     params=[pytest.param(name, marks=pytest.mark.chgnet if name == "chgnet" else ()) for name in ADAPTERS],
 )
 def _adapter(request):
-    if request.param == "chgnet":
-        pytest.importorskip("chgnet")
+    needs_package(request.param)
     return ADAPTERS[request.param]
+
+
+def needs_package(name):
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
 
 
 def atoms_of(adapter, structure):
@@ -248,6 +260,7 @@ def test_a_batch_equals_one_by_one(adapter):
 
 @pytest.mark.parametrize("name", [name for name in ADAPTERS if name not in {"chgnet", "path"}])
 def test_threads_and_processes_equal_one_by_one(name):
+    needs_package(name)
     relaxer = build_relaxer(ADAPTERS[name].tier)
     structures = [ADAPTERS[name].structure(rattle) for rattle in (0.0, 0.1, 0.2)]
     for structure, result in zip(structures, relaxer.relax_batch(structures, 2), strict=True):

@@ -89,6 +89,26 @@ def test_users_add_what_they_need(ca3ti2o7, standin, tmp_path):
     assert "ISIF" not in second
 
 
+def test_a_meta_gga_takes_the_place_of_the_gga(ca3ti2o7, standin, tmp_path):
+    standin()
+    fast = {"PREC": "Normal", "ALGO": "Normal", "NSW": 5, "KSPACING": 0.5, "METAGGA": None}
+    fine = {"PREC": "Normal", "ALGO": "All", "NSW": 5, "KSPACING": 0.3}
+    this = tier(stages=[fast, fine], incar={"METAGGA": "R2SCAN", "LASPH": True, "BPARAM": 11.95, "LIBXC1_P1": 0.5})
+    check_calculator(this, ["Ca", "Ti", "O"])
+    first = written(ca3ti2o7, parse_options(this), 0, tmp_path / "first")
+    second = written(ca3ti2o7, parse_options(this), 1, tmp_path / "second")
+    assert (first["GGA"], first.get("METAGGA")) == ("Pe", None)
+    assert (second.get("GGA"), second["METAGGA"].upper(), second["BPARAM"]) == (None, "R2SCAN", 11.95)
+
+
+def test_common_keys_that_count_somewhere_may_be_given(standin):
+    standin()
+    check_calculator(tier(incar={"NELM": 100, "NCORE": 4, "ENCUT": 600, "GGA": "PS"}), ["Ca"])
+    stages = [{"KSPACING": 0.5, "NSW": 9}, {"NSW": 9}]
+    check_calculator(tier(stages=stages, incar={"KSPACING": 0.3}), ["Ca"])
+    check_calculator(tier().model_copy(update={"relax_cell": False, "pressure": 10.0}), ["Ca"])
+
+
 def test_fields_of_the_tier_that_mean_something():
     single = parse_options(tier().model_copy(update={"max_steps": 0}))
     assert [stage["NSW"] for stage in single.stages] == [0]
@@ -118,6 +138,13 @@ def test_written_defaults_are_part_of_the_search():
         ({"stages": []}, r"calculator_kwargs\.stages: Tuple should have at least 1 item"),
         ({"stages": ["fast"]}, r"calculator_kwargs\.stages\.0: Input should be a valid dictionary"),
         ({"incar": {"PSTRESS": 100}}, r"stages\.0\.PSTRESS: .* give the field pressure of the tier, in GPa"),
+        ({"incar": {"EDIFF": 1e-6}}, r"incar\.EDIFF: stages 1, 2, 3, 4, 5 have their own EDIFF"),
+        ({"incar": {"ALGO": "All"}}, r"incar\.ALGO: stages 1, 2 have their own ALGO, which wins; write ALGO into"),
+        ({"stages": [{"KSPACING": 0.3, "NSW": 2}], "incar": {"NSW": 9}}, r"incar\.NSW: stage 1 has its own NSW"),
+        ({"incar": {"MAGMOM": [5, 5]}}, r"stages\.0\.MAGMOM: \[5, 5\] is no table of elements"),
+        ({"incar": {"LDAU": True, "LDAUU": [4, 0]}}, r"stages\.0\.LDAUU: \[4, 0\] is no table of elements"),
+        ({"incar": {"LDAU": True}}, r"stages\.0\.LDAUU: is missing, but LDAU is on"),
+        ({"incar": {"METAGGA": "SCAN", "GGA": "PS"}}, r"stages\.0\.GGA: PS and METAGGA SCAN exclude each other"),
         ({"force": 1}, r"calculator_kwargs\.force: vasp does not know it; use stages, incar"),
         ({"encut_factor": -1}, r"calculator_kwargs\.encut_factor: Input should be greater than 0"),
     ],
@@ -143,7 +170,14 @@ def test_what_a_machine_lacks_is_named(standin, monkeypatch):
         ConfigError, match=r"VASP_CMD \('mpirun_of_mine -n 4 vasp_std'\), and 'mpirun_of_mine' is no pro"
     ):
         check_calculator(tier(), ["Ca"])
-    monkeypatch.setattr(atomate2.SETTINGS, "VASP_CMD", "env vasp_std")
+    monkeypatch.setattr(atomate2.SETTINGS, "VASP_CMD", "env -i vasp_of_mine --short")
+    with pytest.raises(ConfigError, match=r"'vasp_of_mine' is no program here"):
+        check_calculator(tier(), ["Ca"])
+    monkeypatch.setattr(atomate2.SETTINGS, "VASP_CMD", "env apptainer exec vasp.sif vasp_of_mine")
+    check_calculator(tier(), ["Ca"])  # within a container, nobody knows
+    monkeypatch.setattr(atomate2.SETTINGS, "VASP_CMD", "env true")
+    monkeypatch.setitem(pymatgen.core.SETTINGS, "PMG_VASP_PSP_DIR", "/no/such/folder")
+    assert "PMG_VASP_PSP_DIR, the folder of POTCARs (/no/such/folder is none)" in engines()["vasp"]
     monkeypatch.delitem(pymatgen.core.SETTINGS, "PMG_VASP_PSP_DIR")
     with pytest.raises(ConfigError, match="PMG_VASP_PSP_DIR, the folder of POTCARs"):
         check_calculator(tier(), ["Ca"])

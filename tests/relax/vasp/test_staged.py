@@ -8,6 +8,7 @@ from ase.units import GPa
 from pymatgen.core import Lattice, Structure
 
 from fuse_flows.config import TierConfig
+from fuse_flows.errors import ConfigError
 from fuse_flows.relax.base import PartwiseRelaxer
 from fuse_flows.relax.tiers import build_relaxer, single_point
 
@@ -139,6 +140,16 @@ def test_failed(mgo, standin, fault, outcome, reason):
     assert {run["stage"] for run in log()} == set(range(1, stage + 1))
     assert result.structure.composition == mgo.composition
     assert (part.document is None) == (stage == 1)  # of the stages before
+
+
+def test_vasp_that_does_not_begin_is_no_fault_of_the_structure(mgo, standin, monkeypatch):
+    import atomate2
+
+    standin()
+    command = "python3 -c \"import sys; sys.exit('libmkl_rt.so: cannot open shared object file')\""
+    monkeypatch.setattr(atomate2.SETTINGS, "VASP_CMD", command)
+    with pytest.raises(ConfigError, match=r"vasp did not begin, .* \(libmkl_rt.so: cannot open .*\); mend VASP_CMD"):
+        build_relaxer(tier()).relax(mgo)
 
 
 def test_frozen_output(mgo, standin):

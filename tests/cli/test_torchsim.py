@@ -1,0 +1,29 @@
+import pytest
+
+from fuse_flows.cli.options import SearchOptions, search_config
+from fuse_flows.errors import ConfigError
+from fuse_flows.settings import settings
+
+SEARCH = """
+max_atoms: 8
+tiers:
+  - calculator: torchsim
+    calculator_kwargs: {model: MODEL, weights: small.model, device: cuda}
+"""
+
+
+def test_a_search_is_submitted_with_the_digest_of_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("FUSE_FLOWS_TORCHSIM_ELSEWHERE", "true")
+    settings.cache_clear()
+    (tmp_path / "small.model").write_text("weights")
+    (tmp_path / "search.yaml").write_text(SEARCH.replace("MODEL", "mace"))
+    search = search_config("MgO", SearchOptions(config=tmp_path / "search.yaml"))
+    kwargs = search.tiers[0].calculator_kwargs
+    assert kwargs["weights"] == str(tmp_path / "small.model")
+    assert len(kwargs["digest"]) == 16
+    (tmp_path / "small.model").write_text("other weights")
+    other = search_config("MgO", SearchOptions(config=tmp_path / "search.yaml"))
+    assert other.search_id != search.search_id
+    (tmp_path / "search.yaml").write_text(SEARCH.replace("MODEL", "mase"))
+    with pytest.raises(ConfigError, match=r"calculator_kwargs\.model: 'mase' is unknown"):
+        search_config("MgO", SearchOptions(config=tmp_path / "search.yaml"))
