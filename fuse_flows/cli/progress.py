@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fireworks.fw_config import RUN_EXPIRATION_SECS
@@ -22,6 +24,7 @@ from fuse_flows.store.searches import search_document
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
 
     from rich.console import Console
 
@@ -80,18 +83,46 @@ def run_and_watch(connection: Connection, config: SearchConfig, workers: int | N
 
 
 def _watch(processes: list[subprocess.Popen], refresh: Any) -> bool:
-    """Wait for the workers; the first Ctrl-C lets them finish the structure in hand, the second one ends them."""
+    """Wait for the workers; the first Ctrl-C lets them finish the structure in hand, the second one ends them.
+
+    SIGTERM counts as Ctrl-C. Whatever else ends this process ends them too: workers without a watcher surprise people.
+    """
     interrupts = 0
-    while any(process.poll() is None for process in processes):
-        try:
-            refresh()
-            time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
-            interrupts += 1
-            for process in processes:
-                process.send_signal(signal.SIGTERM if interrupts == 1 else signal.SIGKILL)
+    with _sigterm_as_interrupt():
+        while any(process.poll() is None for process in processes):
+            try:
+                refresh()
+                time.sleep(POLL_SECONDS)
+            except KeyboardInterrupt:
+                interrupts += 1
+                _tell(processes, signal.SIGTERM if interrupts == 1 else signal.SIGKILL)
+            except BaseException:
+                _tell(processes, signal.SIGTERM)
+                raise
     refresh()
     return interrupts > 0
+
+
+def _tell(processes: list[subprocess.Popen], number: signal.Signals) -> None:
+    for process in processes:
+        process.send_signal(number)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt while the context is open; signals can only be caught in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _news(connection: Connection, config: SearchConfig) -> dict[str, Any]:

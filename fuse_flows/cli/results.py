@@ -81,6 +81,9 @@ def results(
     elif failed or (ended is not None and not chosen):
         _print_failed(failed_rows(chosen), f"{found.search_id} with the outcome {ended}")
     else:
+        if not chosen and lowest is not None:
+            console.print(f"no structure of {found.search_id} that relaxed successfully passes these filters")
+            return
         _print_best(chosen[:MOST_ROWS] if shortened else chosen, found.search_id, lowest, unique=unique)
         if shortened and len(chosen) > MOST_ROWS:
             console.print(
@@ -145,8 +148,7 @@ def _print_best(
     from fuse_flows.analysis.tables import best_rows
 
     if not best:
-        what = "has relaxed successfully yet" if lowest is None else "has this space group"
-        console.print(f"no structure of {search_id} {what}")
+        console.print(f"no structure of {search_id} has relaxed successfully yet")
         return
     found = best_rows(best, lowest)
     columns = ("rank", "eV/atom", "+meV", "f.u.", "atoms", "space group", "g/cm3", "origin", "step", "candidate")

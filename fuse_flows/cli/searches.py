@@ -94,6 +94,10 @@ def resume(
         return
     search_id = find_search(connection, str(search))
     config = search_config_of(connection, search_id, stop=stop_limits(max_structures, wall_hours))
+    submitted = search_config_of(connection, search_id).stop.max_structures
+    if config.stop.max_structures < submitted:
+        msg = f"is less than the {submitted} that {search_id} was submitted with, and its jobs go on to; use 'stop'"
+        raise ConfigError("stop.max_structures", msg)
     console.print(f"search [bold]{search_id}[/bold] in {connection.uri}")
     withdraw_stop(connection.launchpad, search_id)
     extend(connection, config)
@@ -171,9 +175,10 @@ def worker(
 def _release_all(connection: Connection) -> None:
     """Take back all requests to stop, and make the jobs ready that were paused for them."""
     from fuse_flows.flows.local import extend
+    from fuse_flows.store.jobs import unfinished_jobs
     from fuse_flows.store.queries import known_searches
     from fuse_flows.store.requests import is_stop_requested, withdraw_stop
-    from fuse_flows.store.searches import search_config_of, unfinished_jobs
+    from fuse_flows.store.searches import search_config_of
 
     asked = [name for name in known_searches(connection) if is_stop_requested(connection.launchpad, name)]
     for search_id in asked:

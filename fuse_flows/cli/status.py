@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BIN_HOURS = (0.1, 0.25, 0.5, 1.0, 3.0, 6.0, 12.0, 24.0, 168.0)
 MOST_BINS = 24
+_MOVE_WIDTH = 33
 
 
 def status(
@@ -236,7 +237,7 @@ def _print_walker(state: SearchState, config: dict[str, Any], name: str) -> None
         console.print(f"  policy      {_learnt(state, config)}", highlight=False, soft_wrap=True)
     for move, found in state.moves.items():
         counts = f"{found.proposed} proposed, {found.accepted} accepted; failed: {counts_in_words(found.failed)}"
-        console.print(f"  {move:<28}{counts}")
+        console.print(f"  {move:<{_MOVE_WIDTH}}{counts}")
 
 
 def _learnt(state: SearchState, config: dict[str, Any]) -> str:

@@ -91,7 +91,7 @@ def respond_and_start(output: dict[str, Any], find_segments: FindSegments) -> Re
     requests = _requests.get()
     if requests is None:
         jobs = [segment.job for segment in find_segments()]
-        return Response(output=output, addition=Flow(jobs) if jobs else None)
+        return Response(output=output, addition=Flow(jobs, name=jobs[0].name) if jobs else None)
     requests.append(find_segments)
     return Response(output=output)
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FWAction, Workflow, explicit_serialize
+from jobflow import Flow, Job
 from jobflow.managers.fireworks import JobFiretask, flow_to_workflow, job_to_firework
 
 from fuse_flows.jobs.allocation import current_ending, ending_of_process, look_at
@@ -27,7 +28,7 @@ from fuse_flows.store.setup import ensure_indexes
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
-    from jobflow import Flow, Job, JobStore
+    from jobflow import JobStore
 
 
 @explicit_serialize
@@ -122,7 +123,8 @@ def search_workflow(flow: Flow | Job, *, priority: int | None = None, **kwargs: 
     Workflow
         Ready for ``lpad add`` or :func:`.add_once`.
     """
-    return _rewrap(flow_to_workflow(flow, **kwargs), priority)
+    named = Flow([flow], name=flow.name) if isinstance(flow, Job) else flow  # jobflow would call it "Flow"
+    return _rewrap(flow_to_workflow(named, **kwargs), priority)
 
 
 def _fetch_no_more(launchpad: LaunchPad) -> None:

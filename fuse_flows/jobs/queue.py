@@ -241,7 +241,9 @@ def _hand_on(config: SearchConfig, output: dict[str, Any], errands: Sequence[Err
     """Store an output and add the jobs of the queue that follow, side by side."""
     if not errands:
         return Response(output=output)
-    return respond_and_replace(output, Flow([relaxation_job(config, errand) for errand in errands]))
+    return respond_and_replace(
+        output, Flow([relaxation_job(config, errand) for errand in errands], name=f"relaxations of {config.formula}")
+    )
 
 
 def _uuid(config: SearchConfig, errand: Errand) -> str:

@@ -65,7 +65,8 @@ class SearchDoc(Document):
     search_id: str
     formula: str
     status: Literal["waiting", "running", "stopped", "finished"] = Field(
-        description="Waiting: no candidate is stored yet. Stopped: on request, and nothing runs any more."
+        description="Waiting: no candidate is stored yet. Stopped: nothing runs any more, on request or because "
+        "its jobs are not on this LaunchPad (imported); resume continues it."
     )
     stop_reason: str | None = None
     n_structures: int = Field(description="Candidates stored, failures included.")

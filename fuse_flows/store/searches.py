@@ -151,7 +151,9 @@ def _status(
         return "stopped"
     if not has_begun:
         return "waiting"
-    return "running" if jobs.unfinished else "finished"
+    if jobs.unfinished:
+        return "running"
+    return "finished" if stop_reason is not None else "stopped"
 
 
 def _stop_reason(config: SearchConfig, states: list[SearchState]) -> str | None:

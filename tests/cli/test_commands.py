@@ -188,7 +188,8 @@ def _only_search(connection):
     return search_id
 
 
-def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tmp_path):
+@pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tmp_path, request_to_end):
     undisturbed = connection_factory()
     assert command("run", "Cu3Au", "-c", config_file, *LONG, "--workers", 1, "-o", tmp_path / "a").returncode == 0
     search_id = _only_search(undisturbed)
@@ -219,10 +220,11 @@ def test_ctrl_c_leaves_a_search_that_resumes(connection_factory, config_file, tm
     deadline = time.monotonic() + 90
     while len(candidates(connection, search_id)) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(request_to_end)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert f"fuse-flows resume {search_id}" in output
+    assert not connection.launchpad.fireworks.count_documents({"state": "RUNNING"})  # no worker is left
     assert 2 <= len(candidates(connection, search_id)) < 40
     done = command("resume", "Cu3Au", *LONG, "--workers", 1, "-o", tmp_path / "b")
     assert done.returncode == 0, done.stderr
@@ -245,6 +247,8 @@ def test_stop_and_resume(connection_factory, config_file, tmp_path):
     assert "may go on" in command("stop", "Cu3Au", "--withdraw").stdout
     assert active_jobs(connection, search.search_id) == 4  # rlaunch could go on now
     assert "continue with" in command("stop", "Cu3Au").stdout
+    fewer = command("resume", "Cu3Au", "--max-structures", 1, "--workers", 0)
+    assert (fewer.returncode, "is less than the" in fewer.stderr) == (2, True)
     done = command("resume", "Cu3Au", "--workers", 1, "-o", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     assert "finished: max_structures reached" in done.stdout

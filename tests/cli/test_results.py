@@ -48,6 +48,11 @@ def test_a_table_of_thousands_is_cut_short_and_says_so(search, monkeypatch):
     assert len(json.loads(command(*everything, "--json").stdout)) == n
 
 
+def test_filters_that_leave_nothing(search):
+    other = next(number for number in range(3, 231) if not search.best(1, space_group=number))
+    assert "passes these filters" in command("results", "Cu3Au", "--space-group", other).stdout
+
+
 def test_failures_with_their_reason(search):
     failed = search.candidates(outcome="NOT_CONVERGED", documents=True)
     assert failed

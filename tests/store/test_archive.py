@@ -4,6 +4,8 @@ import json
 import zipfile
 
 import pytest
+from fireworks import FWorker
+from fireworks.core.rocket_launcher import launch_rocket
 
 from fuse_flows.config import load_config
 from fuse_flows.errors import ConfigError, DatabaseError
@@ -88,6 +90,27 @@ def test_imported_search_is_gone_on_with(connection_factory, tmp_path):
     assert sequence(elsewhere) == sequence(undisturbed)
     with pytest.raises(DatabaseError, match="has other results"):
         read_archive(undisturbed, tmp_path / "a.zip")
+
+
+def test_unfinished_search_is_stopped_where_it_was_imported(connection_factory, tmp_path):
+    here, elsewhere = connection_factory(), connection_factory()
+    config = emt_config(12)
+    submit(here, config)
+    work_until(here, config.search_id, 7)
+    assert 7 <= len(candidates(here, config.search_id)) < 12
+    write_archive(here, config.search_id, tmp_path / "a.zip")
+    read_archive(elsewhere, tmp_path / "a.zip")
+    assert search_document(elsewhere, config.search_id).status == "stopped"
+    assert extend(elsewhere, config)
+    work(elsewhere, config.search_id)
+    assert search_document(elsewhere, config.search_id).status == "finished"
+
+
+def work_until(connection, search_id, number):
+    """Run jobs until so many candidates are stored."""
+    worker = FWorker(query={"spec.search_id": search_id})
+    while len(candidates(connection, search_id)) < number:
+        assert launch_rocket(connection.launchpad, worker, strm_lvl="CRITICAL")
 
 
 def test_archive_is_text_and_says_what_it_is(search, archive, tmp_path):
