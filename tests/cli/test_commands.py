@@ -247,7 +247,7 @@ def test_stop_and_resume(connection_factory, config_file, tmp_path):
     assert "may go on" in command("stop", "Cu3Au", "--withdraw").stdout
     assert active_jobs(connection, search.search_id) == 4  # rlaunch could go on now
     assert "continue with" in command("stop", "Cu3Au").stdout
-    fewer = command("resume", "Cu3Au", "--max-structures", 1, "--workers", 0)
+    fewer = command("resume", "Cu3Au", "--max-structures", 5, "--workers", 0)
     assert (fewer.returncode, "is less than the" in fewer.stderr) == (2, True)
     done = command("resume", "Cu3Au", "--workers", 1, "-o", tmp_path / "b")
     assert done.returncode == 0, done.stderr

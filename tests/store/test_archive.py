@@ -48,11 +48,12 @@ def _archive(search, tmp_path):
 def test_same_search_in_another_database(search, archive, connection_factory):
     elsewhere = connection_factory()
     done = read_archive(elsewhere, archive)
-    assert done == (search.search_id, search.connection.outputs.count_documents({}), 0)
+    mine = {"metadata.search_id": search.search_id}  # others may be in the database, too
+    assert done == (search.search_id, search.connection.outputs.count_documents(mine), 0)
     copy = Search("Cu3Au", elsewhere)
     assert copy.candidates(documents=True) == search.candidates(documents=True)
     assert list(elsewhere.candidates.find({}, sort=[("candidate_id", 1)])) == list(
-        search.connection.candidates.find({}, sort=[("candidate_id", 1)])
+        search.connection.candidates.find({"search_id": search.search_id}, sort=[("candidate_id", 1)])
     )
     assert copy.config == search.config
     assert copy.unique() == search.unique()
