@@ -64,6 +64,13 @@ class TierConfig(Section):
     optimizer: Literal["L-BFGS", "FIRE", "LBFGS", "BFGS", "BFGSLineSearch"] = Field(
         "L-BFGS", description="L-BFGS (positions and strain, compiled; ours), or an optimiser of ASE."
     )
+    symprec: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="Make the crystal exactly symmetric before this tier, in its own cell, as far as it is so within "
+        "this tolerance, angstrom; None: never. DFT codes then compute fewer k-points.",
+    )
     relax_cell: bool = Field(True, description="Relax the cell along with the positions.")
     pressure: float | None = Field(
         None, description="Pressure it relaxes at, GPa, where enthalpies are compared; None: that of the search."
@@ -129,7 +136,7 @@ class TierConfig(Section):
         if "digest" in values["calculator_kwargs"]:
             for place in ("library", "weights"):
                 values["calculator_kwargs"].pop(place, None)
-        for key in ("stop_above_best", "second_pass", "max_energy_above_best"):
+        for key in ("symprec", "stop_above_best", "second_pass", "max_energy_above_best"):
             if values[key] == type(self).model_fields[key].default:
                 del values[key]
         if not values["pressure"]:

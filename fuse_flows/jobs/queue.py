@@ -27,6 +27,7 @@ from fuse_flows.relax.result import Outcome, RelaxResult
 from fuse_flows.relax.tiers import build_relaxer, end_of_tier, goes_on, relax_all_through, relax_through
 from fuse_flows.schemas.base import to_mongo
 from fuse_flows.schemas.relaxation import Errand, PreparedDoc, PreparedStructure, RelaxationDoc, ResultDoc
+from fuse_flows.structures.symmetry import exactly_symmetric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -291,7 +292,8 @@ def _part(tier: TierConfig, structure: Structure, progress: dict[str, Any] | Non
     if not isinstance(relaxer, PartwiseRelaxer):
         return None
     one_stage = queue.job == "stage"
-    return relaxer.advance(structure, progress, Path.cwd(), seconds_left=_seconds_left(queue), one_stage=one_stage)
+    begun = exactly_symmetric(structure, tier.symprec) if progress is None else structure
+    return relaxer.advance(begun, progress, Path.cwd(), seconds_left=_seconds_left(queue), one_stage=one_stage)
 
 
 def _beginning(errand: Errand) -> Structure:

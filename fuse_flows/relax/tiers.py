@@ -16,6 +16,7 @@ from fuse_flows.relax.second_pass import joined, needs_second_pass, tighter
 from fuse_flows.relax.spp_tier import SPP, build_spp_relaxer
 from fuse_flows.relax.threads import limit_threads
 from fuse_flows.settings import settings
+from fuse_flows.structures.symmetry import exactly_symmetric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,7 +215,8 @@ def relax_all_through(
     going = dict(enumerate(structures))
     for number in range(len(tiers))[begin:end]:
         tier, reference = tiers[number], _reference(references, number)
-        ended = _relax_together(tier, list(going.values()), reference)
+        begun = [exactly_symmetric(structure, tier.symprec) for structure in going.values()]
+        ended = _relax_together(tier, begun, reference)
         if number == len(tiers) - 1:
             ended = _with_second_pass(ended, tier, reference)
         for place, result in zip(list(going), ended, strict=True):

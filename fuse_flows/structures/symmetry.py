@@ -106,6 +106,43 @@ def unsheared(structure: Structure) -> Structure:
     return Structure(reduced, structure.species, coords, to_unit_cell=True)
 
 
+def exactly_symmetric(structure: Structure, symprec: float | None) -> Structure:
+    """Return a crystal whose symmetry holds to the last digits, in the same cell and with the atoms in the same order.
+
+    What a potential has relaxed is symmetric to some 0.01 A; electronic structure codes look for symmetry to 1e-5 A and
+    less, and compute all k-points where they find none.
+
+    Parameters
+    ----------
+    structure
+        Ordered structure.
+    symprec
+        Deviations from symmetry that are to vanish, angstrom; None to leave it as it is.
+
+    Returns
+    -------
+    pymatgen.core.Structure
+        With its site properties; the structure itself where spglib finds no symmetry, or another crystal.
+    """
+    if symprec is None:
+        return structure
+    from ase import Atoms
+    from ase.spacegroup.symmetrize import refine_symmetry
+    from pymatgen.core import Structure
+
+    _silence_spglib()
+    cell = _Cell(structure.lattice.matrix, structure.frac_coords, np.array([site.specie.Z for site in structure]))
+    atoms = Atoms(cell.numbers, cell=cell.lattice, scaled_positions=cell.positions, pbc=True)
+    try:
+        refine_symmetry(atoms, symprec=symprec)
+    except Exception:  # noqa: BLE001 - of any kind, by version of spglib; none may stop a search
+        return structure
+    found = _Cell(atoms.cell.array, atoms.get_scaled_positions(wrap=False), cell.numbers)
+    if not _is_same_crystal(cell, found):
+        return structure
+    return Structure(found.lattice, structure.species, found.positions, site_properties=structure.site_properties)
+
+
 def _standardised(cell: _Cell, settings: SymmetryConfig, max_atoms: int) -> tuple[_Cell, str]:
     """Return the wanted standard cell if it fits, else the primitive one, else the cell as it is."""
     conventional = settings.standardise == "conventional"

@@ -9,6 +9,8 @@ import time
 from collections import Counter
 
 import pytest
+from pymatgen.core import Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from rich.console import Console
 
 from fuse_flows.cli.options import search_config
@@ -176,6 +178,7 @@ def test_time_is_over_and_another_job_goes_on(connection, standin):
     # the steps of the last stage alone take longer than a job may, on any machine
     vasp["calculator_kwargs"]["stages"] = [FAST | {"NSW": 4}, FINE | {"EDIFFG": -1e-9, "NSW": 24}]
     vasp["calculator_kwargs"]["force_limit"] = 100
+    vasp["symprec"] = 0.3
     vasp["queue"] |= {"wall_time": 8, "wall_buffer": 3, "max_requeues": 100}
     search = config(1, 1, tiers=[search.tiers[0].model_dump(), vasp])
     submit(connection, search)
@@ -188,6 +191,8 @@ def test_time_is_over_and_another_job_goes_on(connection, standin):
     assert [part["output"]["relaxation"]["part"] for part in parts] == list(range(1, len(parts) + 1))
     assert len(parts) >= 2
     assert [bool(part["output"]["relaxation"]["results"]) for part in parts] == [False] * (len(parts) - 1) + [True]
+    begun = Structure.from_dict(parts[0]["output"]["calcs_reversed"][-1]["input"]["structure"])
+    assert len(SpacegroupAnalyzer(begun, 1e-4).get_symmetry_operations()) > 1  # it came from EMT with none
     tasks = candidate["tiers"][1]["tasks"]
     assert tasks[-1] == parts[-1]["uuid"]
     assert set(tasks) <= {part["uuid"] for part in parts}

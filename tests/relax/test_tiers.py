@@ -20,6 +20,19 @@ def test_each_tier_starts_where_the_one_before_ended(copper):
     assert again.energy == fine.energy
 
 
+def test_a_tier_may_begin_with_exact_symmetry(copper):
+    """No force of a symmetric crystal breaks its symmetry, and a copper lattice has no force at all."""
+    fixed = {"calculator": "emt", "relax_cell": False, "max_steps": 50}
+    noisy = copper(rattle=0.005)
+    (as_it_is,) = relax_through(noisy, [TierConfig(**fixed)])
+    (symmetric,) = relax_through(noisy, [TierConfig(symprec=0.1, **fixed)])
+    assert symmetric.fmax < 1e-6
+    assert as_it_is.fmax > 1e-6
+    assert TierConfig(**fixed).identity() == TierConfig(symprec=None, **fixed).identity()
+    assert "symprec" not in TierConfig(**fixed).identity()
+    assert "symprec" in TierConfig(symprec=0.1, **fixed).identity()
+
+
 def test_a_failed_tier_ends_the_chain(copper):
     structure = copper(rattle=0.0)
     structure.append("Cu", [0.05, 0.0, 0.0])

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from fuse_flows.config import SymmetryConfig
 from fuse_flows.structures.neighbours import neighbour_pairs
-from fuse_flows.structures.symmetry import choose_cell
+from fuse_flows.structures.symmetry import choose_cell, exactly_symmetric
 
 ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 PEROVSKITE = Structure.from_spacegroup(
@@ -184,3 +185,34 @@ def test_same_structure_same_cell(wanted):
     before = large.copy()
     choose_cell(large, wanted, 50)
     assert large == before
+
+
+@pytest.mark.parametrize("crystal", [crystal for crystal, *_ in CRYSTALS])
+@pytest.mark.parametrize("matrix", [np.eye(3), [[1, 1, 0], [0, 1, 0], [0, 0, 2]]])
+def test_symmetry_is_made_exact_in_the_same_cell(crystal, matrix):
+    ideal = supercell(crystal, matrix)
+    number = SpacegroupAnalyzer(ideal, 1e-4).get_space_group_number()
+    rng = np.random.default_rng(3)
+    noisy = Structure(
+        ideal.lattice.matrix + rng.normal(0, 2e-3, (3, 3)),
+        ideal.species,
+        ideal.frac_coords + rng.uniform(-1e-3, 1e-3, (len(ideal), 3)),
+        site_properties={"magmom": list(range(len(ideal)))},
+    )
+    assert SpacegroupAnalyzer(noisy, 1e-5).get_space_group_number() == 1 or len(ideal) == 2
+    exact = exactly_symmetric(noisy, 0.05)
+    assert SpacegroupAnalyzer(exact, 1e-5).get_space_group_number() == number
+    assert (exact.species, exact.site_properties) == (noisy.species, noisy.site_properties)
+    assert np.abs(exact.lattice.matrix - noisy.lattice.matrix).max() < 0.05
+    shifts = exact.frac_coords - noisy.frac_coords
+    assert np.abs((shifts - np.round(shifts)) @ noisy.lattice.matrix).max() < 0.05
+    assert exactly_symmetric(noisy, None) is noisy
+
+
+def test_what_has_no_symmetry_stays(monkeypatch):
+    rng = np.random.default_rng(0)
+    random = Structure(Lattice([[4, 0, 0], [1, 5, 0], [0.5, 0.7, 6]]), ["Mg", "O", "O"], rng.random((3, 3)))
+    same = exactly_symmetric(random, 0.01)
+    assert np.allclose(same.lattice.matrix, random.lattice.matrix)
+    monkeypatch.setattr("ase.spacegroup.symmetrize.refine_symmetry", lambda *_, **__: 1 / 0)
+    assert exactly_symmetric(random, 0.01) is random
