@@ -349,7 +349,9 @@ def _make(kind: str, name: str, kwargs_json: str) -> Any:
         msg = f"{name} cannot be started on this machine ({error}); mend ASE's configuration file (ASE_CONFIG_PATH)"
         raise ConfigError(_FIELD, msg) from error
     except (TypeError, AttributeError, ValueError, LookupError, RuntimeError, AssertionError, ImportError) as error:
-        first_line = str(error).partition("\n")[0] or f"{type(error).__name__} (is its program on this machine?)"
+        first_line = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, AssertionError):  # what ASE raises where a program does not answer
+            first_line += " (is its program on this machine?)"
         raise ConfigError(_FIELD, f"{name} cannot be made with {kwargs_json}: {first_line}") from error
     if kind.startswith("path:"):
         require_program(calculator, name)

@@ -11,6 +11,7 @@ from pymatgen.core import Lattice, Structure
 from fuse_flows.config import TierConfig
 from fuse_flows.errors import ConfigError
 from fuse_flows.relax.calculators import check_calculator, make_calculator
+from fuse_flows.relax.processes import Processes
 from fuse_flows.relax.tiers import build_relaxer, relax_many
 from fuse_flows.settings import settings
 
@@ -56,6 +57,8 @@ def test_two_processes_in_one_folder_keep_their_energies(slow, tmp_path, monkeyp
     cells = [Structure(Lattice.cubic(length), ["Cu"], [[0, 0, 0]]) for length in lengths]
     monkeypatch.setenv("FUSE_FLOWS_RELAX_WORKERS", "2")
     settings.cache_clear()
+    own = Processes(2)  # those that other tests have started know neither the folder nor the module
+    monkeypatch.setattr("fuse_flows.relax.processes._processes", lambda *_: own)
     results = relax_many(cells, slow, single=True)
     assert [result.reason for result in results] == [""] * 4
     assert [result.energy for result in results] == pytest.approx(lengths)
