@@ -15,7 +15,6 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import argparse
 import json
 import shutil
-import socket
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -25,16 +24,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "faults"))
 
 import harness
+from ports import free_port
 
 from fuse_flows.store.server import EmbeddedServer
 
 DISK = 600_000_000  # bytes for the database whose disk is filled
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def tell(row: dict) -> None:

@@ -22,7 +22,6 @@ import argparse
 import json
 import logging
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -39,6 +38,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 sys.path.insert(0, str(Path(__file__).parent))
 
 from crystals import CRYSTALS
+from ports import free_port
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
@@ -214,12 +214,6 @@ def summary(rows: dict[tuple[str, int], dict[str, Any]]) -> None:
     keys = ("cpu_seconds", "relaxation_seconds", "structures")
     cpu, relax, structures = (sum(row[key] for row in rows.values()) for key in keys)
     print(f"all: {cpu:.0f} CPU seconds, {relax:.0f} s of relaxation, {structures} structures")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> None:

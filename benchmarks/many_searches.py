@@ -30,7 +30,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 BENCHMARKS = Path(__file__).resolve().parent
 sys.path.insert(0, str(BENCHMARKS))
 
-from copies import cpu_of, free_port
+from copies import cpu_of
+from ports import free_port
 
 from fuse_flows.config import SearchConfig, load_config
 from fuse_flows.flows.local import WORKER_FW_CONFIG, submit, work

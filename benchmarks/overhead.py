@@ -30,7 +30,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from copies import INITIAL, Copier, cpu_of, free_port
+from copies import INITIAL, Copier, cpu_of
+from ports import free_port
 from pymongo import monitoring
 
 from fuse_flows.config import SearchConfig, load_config

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import shutil
 import socket
@@ -77,14 +78,30 @@ def _no_outputs_in_memory():
 
 @pytest.fixture(scope="session")
 def free_port():
-    """Return a function that names a port on which nothing listens."""
+    """Return a function that names the first of some ports in a row on which nothing listens; never the same twice.
 
-    def find():
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
+    They lie below those that systems give to outgoing connections (32768 and up, on Linux), one of which could
+    otherwise take a port before its server listens, or while a test has stopped it.
+    """
+    numbers = itertools.count(os.getpid() * 101)  # test processes begin at different ports
+
+    def find(in_a_row=1):
+        while True:
+            ports = [12_000 + next(numbers) % 14_000 for _ in range(in_a_row)]
+            if ports[0] + in_a_row - 1 == ports[-1] and all(map(_is_free, ports)):
+                return ports[0]
 
     return find
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # servers set it, too
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 @pytest.fixture(scope="session")

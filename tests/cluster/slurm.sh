@@ -64,7 +64,7 @@ start() {
         --log-file "$folder/munged.log" --seed-file "$folder/munge/seed" >&2
     slurmctld >&2
     slurmd >&2
-    for _ in $(seq 120); do
+    for _ in $(seq 240); do
         if sinfo --noheader --format=%T 2>/dev/null | grep -q idle; then
             echo "export SLURM_CONF=$SLURM_CONF"
             return

@@ -47,7 +47,7 @@ def _slurm(tmp_path_factory, free_port):
     """Start a Slurm of one node, installed if need be, and lead its clients to it."""
     folder = tmp_path_factory.mktemp("slurm")
     script = [str(FOLDER / "slurm.sh")]
-    environment = os.environ | {"FUSE_FLOWS_INSTALL_SLURM": "1", "SLURM_TEST_PORT": str(free_port())}
+    environment = os.environ | {"FUSE_FLOWS_INSTALL_SLURM": "1", "SLURM_TEST_PORT": str(free_port(2))}
     started = subprocess.run(
         [*script, "start", str(folder)], env=environment, capture_output=True, text=True, check=False
     )
