@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class FuseFlowsError(Exception):
@@ -89,3 +92,39 @@ class MoveFailed(FuseFlowsError, RuntimeError):  # noqa: N818 - an expected outc
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.move, self.reason)
+
+
+class Refusal(NamedTuple):
+    """The first thing that pydantic refused.
+
+    Parameters
+    ----------
+    place
+        Where: keys and numbers of list entries, from the outside inwards.
+    kind
+        pydantic's name for it, such as ``missing`` or ``extra_forbidden``.
+    message
+        What is wrong.
+    given
+        The value.
+    cause
+        The exception that a validator of ours raised, if that is what it was.
+    """
+
+    place: tuple[str, ...]
+    kind: str
+    message: str
+    given: Any
+    cause: Exception | None
+
+    def field(self, *above: str) -> str:
+        """Return the name of the field, below those that the model knows nothing of."""
+        return ".".join((*above, *self.place))
+
+
+def first_refusal(error: ValidationError) -> Refusal:
+    """Return the first thing that pydantic refused, to be told as a :class:`ConfigError`."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    cause = first.get("ctx", {}).get("error")
+    return Refusal(tuple(map(str, first["loc"])), first["type"], message, first["input"], cause)

@@ -9,7 +9,7 @@ from platformdirs import user_data_path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fuse_flows.errors import ConfigError
+from fuse_flows.errors import ConfigError, first_refusal
 
 
 class Settings(BaseSettings):
@@ -82,6 +82,7 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = "_".join(("FUSE_FLOWS", *map(str, first["loc"]))).upper()
-        raise ConfigError(name, f"{first['msg']} (got {first['input']!r}); correct this environment variable") from None
+        refusal = first_refusal(error)
+        name = "_".join(("FUSE_FLOWS", *refusal.place)).upper()
+        msg = f"{refusal.message} (got {refusal.given!r}); correct this environment variable"
+        raise ConfigError(name, msg) from None

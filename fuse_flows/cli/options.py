@@ -236,8 +236,7 @@ def _with_library(search: SearchConfig, library: Path | None) -> SearchConfig:
 
     if library is None:
         return search
-    ranking = search.pool.rank_tier
-    if not any(tier.calculator.lower() == "spp" for tier in (*search.tiers, *([ranking] if ranking else []))):
+    if not any(tier.calculator.lower() == "spp" for tier in search.every_tier):
         raise ConfigError("spp_library", "is given, but no tier uses it; add spp to --tiers")
 
     def with_it(tier: TierConfig) -> TierConfig:
@@ -245,8 +244,7 @@ def _with_library(search: SearchConfig, library: Path | None) -> SearchConfig:
             return tier
         return tier.model_copy(update={"calculator_kwargs": tier.calculator_kwargs | {"library": str(library)}})
 
-    pool = search.pool.model_copy(update={"rank_tier": ranking and with_it(ranking)})
-    return search.model_copy(update={"tiers": tuple(map(with_it, search.tiers)), "pool": pool})
+    return search.with_each_tier(with_it)
 
 
 def stop_limits(max_structures: int | None, wall_hours: float | None) -> dict[str, Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fireworks.fw_config import RUN_EXPIRATION_SECS
@@ -14,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fuse_flows.errors import JobFailedError
 from fuse_flows.flows.local import extend, start_workers
-from fuse_flows.jobs.allocation import ending_of_process
+from fuse_flows.jobs.allocation import ending_of_process, handling
 from fuse_flows.relax.queue_tiers import categories
 from fuse_flows.settings import settings
 from fuse_flows.store.jobs import fizzled_jobs, running_jobs, unfinished_jobs
@@ -24,7 +22,6 @@ from fuse_flows.store.searches import search_document
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
 
     from rich.console import Console
 
@@ -88,7 +85,7 @@ def _watch(processes: list[subprocess.Popen], refresh: Any) -> bool:
     SIGTERM counts as Ctrl-C. Whatever else ends this process ends them too: workers without a watcher surprise people.
     """
     interrupts = 0
-    with _sigterm_as_interrupt():
+    with handling([signal.SIGTERM], _interrupt):
         while any(process.poll() is None for process in processes):
             try:
                 refresh()
@@ -108,21 +105,8 @@ def _tell(processes: list[subprocess.Popen], number: signal.Signals) -> None:
         process.send_signal(number)
 
 
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt while the context is open; signals can only be caught in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _news(connection: Connection, config: SearchConfig) -> dict[str, Any]:

@@ -81,9 +81,6 @@ def results(
     elif failed or (ended is not None and not chosen):
         _print_failed(failed_rows(chosen), f"{found.search_id} with the outcome {ended}")
     else:
-        if not chosen and lowest is not None:
-            console.print(f"no structure of {found.search_id} that relaxed successfully passes these filters")
-            return
         _print_best(chosen[:MOST_ROWS] if shortened else chosen, found.search_id, lowest, unique=unique)
         if shortened and len(chosen) > MOST_ROWS:
             console.print(
@@ -147,6 +144,9 @@ def _print_best(
 ) -> None:
     from fuse_flows.analysis.tables import best_rows
 
+    if not best and lowest is not None:
+        console.print(f"no structure of {search_id} that relaxed successfully passes these filters")
+        return
     if not best:
         console.print(f"no structure of {search_id} has relaxed successfully yet")
         return

@@ -93,11 +93,11 @@ def resume(
         _release_all(connection)
         return
     search_id = find_search(connection, str(search))
-    config = search_config_of(connection, search_id, stop=stop_limits(max_structures, wall_hours))
     submitted = search_config_of(connection, search_id).stop.max_structures
-    if config.stop.max_structures < submitted:
+    if max_structures is not None and max_structures < submitted:
         msg = f"is less than the {submitted} that {search_id} was submitted with, and its jobs go on to; use 'stop'"
         raise ConfigError("stop.max_structures", msg)
+    config = search_config_of(connection, search_id, stop=stop_limits(max_structures, wall_hours))
     console.print(f"search [bold]{search_id}[/bold] in {connection.uri}")
     withdraw_stop(connection.launchpad, search_id)
     extend(connection, config)
@@ -177,11 +177,11 @@ def _release_all(connection: Connection) -> None:
     from fuse_flows.flows.local import extend
     from fuse_flows.store.jobs import unfinished_jobs
     from fuse_flows.store.queries import known_searches
-    from fuse_flows.store.requests import is_stop_requested, withdraw_stop
+    from fuse_flows.store.requests import stops_requested, withdraw_stop
     from fuse_flows.store.searches import search_config_of
 
-    asked = [name for name in known_searches(connection) if is_stop_requested(connection.launchpad, name)]
-    for search_id in asked:
+    asked = stops_requested(connection.launchpad, known_searches(connection))
+    for search_id in sorted(asked):
         withdraw_stop(connection.launchpad, search_id)
         extend(connection, search_config_of(connection, search_id))
         console.print(f"{search_id}: its {unfinished_jobs(connection, search_id)} jobs wait for workers")

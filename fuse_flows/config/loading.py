@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from fuse_flows.config.search import SearchConfig
-from fuse_flows.errors import ConfigError
+from fuse_flows.errors import ConfigError, first_refusal
 
 
 def load_config(
@@ -78,15 +78,13 @@ def make_config(values: dict[str, Any]) -> SearchConfig:
     try:
         return SearchConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        cause = first.get("ctx", {}).get("error")
-        if isinstance(cause, ConfigError):
-            raise cause from None
-        field = ".".join(str(part) for part in first["loc"]) or "config"
-        if first["type"] == "extra_forbidden":
+        refusal = first_refusal(error)
+        if isinstance(refusal.cause, ConfigError):
+            raise refusal.cause from None
+        if refusal.kind == "extra_forbidden":
             message = "is not a key of the configuration; run 'fuse-flows config show FORMULA' to see them all"
-        elif first["type"] == "missing":
+        elif refusal.kind == "missing":
             message = "is missing; it must be given"
         else:
-            message = f"{first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
-        raise ConfigError(field, message) from None
+            message = f"{refusal.message} (got {refusal.given!r})"
+        raise ConfigError(refusal.field() or "config", message) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -27,6 +27,9 @@ from fuse_flows.config.sections import (
 )
 from fuse_flows.config.tiers import TierConfig, checked_pressure
 from fuse_flows.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # What a candidate takes in MongoDB: two structures of 120 to 135 bytes per atom, and 2 to 3 kB beside them.
 _MOST_BYTES, _CANDIDATE_BYTES, _ATOM_BYTES = 14e6, 4000, 300
@@ -106,12 +109,8 @@ class SearchConfig(Section):
         if last is not None and last != self.pressure:
             msg = f"{last:g} GPa in the last tier, whose enthalpies are compared, but {self.pressure:g} in the search"
             raise ConfigError("tiers.pressure", f"{msg}; leave it out there, and set pressure to what is meant")
-        if not self.pressure:
-            return self
-        ranking = self.pool.rank_tier
-        if ranking is not None:
-            self.__dict__["pool"] = self.pool.model_copy(update={"rank_tier": ranking.at_pressure(self.pressure)})
-        self.__dict__["tiers"] = tuple(tier.at_pressure(self.pressure) for tier in self.tiers)
+        if self.pressure:
+            self.__dict__ |= self._tiers_changed(lambda tier: tier.at_pressure(self.pressure))
         return self
 
     @model_validator(mode="after")
@@ -165,6 +164,32 @@ class SearchConfig(Section):
     def counts(self) -> dict[str, int]:
         """Atoms of each element in one formula unit, in the order of the formula."""
         return parse_formula(self.formula)
+
+    @property
+    def every_tier(self) -> tuple[TierConfig, ...]:
+        """The tiers, and behind them the one that ranks the pool if it is named."""
+        return self.tiers if self.pool.rank_tier is None else (*self.tiers, self.pool.rank_tier)
+
+    def with_each_tier(self, change: Callable[[TierConfig], TierConfig]) -> Self:
+        """Return a configuration with another tier for each, that which ranks the pool included.
+
+        Parameters
+        ----------
+        change
+            Returns the new tier for a tier.
+
+        Returns
+        -------
+        SearchConfig
+            Not validated again.
+        """
+        return self.model_copy(update=self._tiers_changed(change))
+
+    def _tiers_changed(self, change: Callable[[TierConfig], TierConfig]) -> dict[str, Any]:
+        changed: dict[str, Any] = {"tiers": tuple(map(change, self.tiers))}
+        if self.pool.rank_tier is not None:
+            changed["pool"] = self.pool.model_copy(update={"rank_tier": change(self.pool.rank_tier)})
+        return changed
 
     @property
     def search_id(self) -> str:

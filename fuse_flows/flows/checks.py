@@ -30,8 +30,7 @@ def check_search(config: SearchConfig) -> None:
         If the package of an extra is not installed.
     """
     check_ranking(config)
-    ranking = config.pool.rank_tier
-    for tier in (*config.tiers, *([] if ranking is None else [ranking])):
+    for tier in config.every_tier:
         check_calculator(tier, list(config.counts))
     if config.pool.generate is not None:
         check_generation(config)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fuse_flows.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -84,19 +84,36 @@ def look_at(ending: Ending) -> Iterator[Ending]:
     Handlers of signals are put back afterwards. In a thread other than the first there are none.
     """
     token = _ending.set(ending)
-    before: dict[signal.Signals, Any] = {}
 
     def request(*_: Any) -> None:
         ending.requested = True
 
-    if threading.current_thread() is threading.main_thread():
-        before = {name: signal.signal(name, request) for name in SIGNALS}
     try:
-        yield ending
+        with handling(SIGNALS, request):
+            yield ending
     finally:
-        for name, handler in before.items():
-            signal.signal(name, signal.SIG_DFL if handler is None else handler)
         _ending.reset(token)
+
+
+@contextmanager
+def handling(signals: Iterable[signal.Signals], handler: Callable[..., None]) -> Iterator[None]:
+    """Let a function answer signals while the context is open; only the first thread can, in others nothing changes.
+
+    Parameters
+    ----------
+    signals
+        Which.
+    handler
+        As for :func:`signal.signal`.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {name: signal.signal(name, handler) for name in signals}
+    try:
+        yield
+    finally:
+        for name, earlier in before.items():
+            signal.signal(name, signal.SIG_DFL if earlier is None else earlier)
 
 
 def begin_structures() -> None:

@@ -150,8 +150,7 @@ def tier_of_model(config: SearchConfig) -> TierConfig:
         If it runs in the queue.
     """
     name = (config.pool.generate or GenerationConfig()).energy_model
-    known = [*config.tiers, *([] if config.pool.rank_tier is None else [config.pool.rank_tier])]
-    same = [tier for tier in known if tier.calculator.lower() == name.lower()]
+    same = [tier for tier in config.every_tier if tier.calculator.lower() == name.lower()]
     tier = (same or [TierConfig(calculator=name, pressure=config.pressure or None)])[0]
     if is_queue_tier(tier):
         msg = f"nothing can be generated with {name}, which runs in the queue; use gn, spp or another cheap calculator"

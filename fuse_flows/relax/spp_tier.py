@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fuse_flows.errors import ConfigError
+from fuse_flows.errors import ConfigError, first_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,10 +70,9 @@ def spp_options(tier: TierConfig) -> SppOptions:
     try:
         return SppOptions.model_validate(tier.calculator_kwargs)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        keys = ", ".join(SppOptions.model_fields)
-        name = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{_FIELD}.{name}", f"{first['msg']} (spp knows {keys})") from None
+        refusal = first_refusal(error)
+        message = f"{refusal.message} (spp knows {', '.join(SppOptions.model_fields)})"
+        raise ConfigError(refusal.field(_FIELD), message) from None
 
 
 def spp_tables(options: SppOptions, symbols: Iterable[str]) -> PairTables:
@@ -145,10 +144,7 @@ def with_library_digests(config: SearchConfig) -> SearchConfig:
     ConfigError
         If a library cannot be read or lacks a pair of elements.
     """
-    tiers = tuple(_with_digest(tier, config) for tier in config.tiers)
-    ranking = config.pool.rank_tier
-    pool = config.pool.model_copy(update={"rank_tier": None if ranking is None else _with_digest(ranking, config)})
-    return config.model_copy(update={"tiers": tiers, "pool": pool})
+    return config.with_each_tier(lambda tier: _with_digest(tier, config))
 
 
 def _with_digest(tier: TierConfig, config: SearchConfig) -> TierConfig:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fuse_flows.errors import ConfigError
+from fuse_flows.errors import ConfigError, first_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,11 +118,11 @@ def torchsim_options(kwargs: dict[str, Any]) -> TorchSimOptions:
     try:
         return TorchSimOptions.model_validate(kwargs)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "missing":
+        refusal = first_refusal(error)
+        message = refusal.message
+        if refusal.kind == "missing":
             message = f"is missing; use one of {', '.join(SOURCES)}, or a path such as package.module:Class"
-        raise ConfigError(".".join([FIELD, *map(str, first["loc"])]), message) from None
+        raise ConfigError(refusal.field(FIELD), message) from None
 
 
 def check_torchsim(tier: TierConfig, elements: Iterable[str]) -> None:
@@ -176,9 +176,7 @@ def with_weights_digests(config: SearchConfig) -> SearchConfig:
     SearchConfig
         With ``digest`` beside each ``weights`` of a tier ``torchsim`` that is a file.
     """
-    ranking = config.pool.rank_tier
-    pool = config.pool.model_copy(update={"rank_tier": None if ranking is None else _with_digest(ranking)})
-    return config.model_copy(update={"tiers": tuple(map(_with_digest, config.tiers)), "pool": pool})
+    return config.with_each_tier(_with_digest)
 
 
 def weights_digest(file: Path) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 import fuse_flows
-from fuse_flows.errors import ConfigError, DatabaseError
+from fuse_flows.errors import ConfigError, DatabaseError, first_refusal
 from fuse_flows.schemas.candidate import CandidateDoc
 from fuse_flows.schemas.pool import PoolDoc, RankingDoc
 from fuse_flows.schemas.step import PopulationDoc, ProposalDoc, StepDoc
@@ -238,8 +238,8 @@ def _check(document: dict[str, Any], search_id: str) -> None:
         for candidate in relaxed:
             CandidateDoc.model_validate(candidate)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        refusal = first_refusal(error)
+        raise ValueError(f"{refusal.field()}: {refusal.message}") from None
 
 
 def _classes(value: Any) -> Iterator[str]:

@@ -20,6 +20,7 @@ _FINAL = ("COMPLETED", "ARCHIVED")
 _STOPPED = ("FIZZLED", "PAUSED", "DEFUSED")
 #: Failed jobs that do not stop a search: the job that waits for them records the failure.
 _TOLERATED = {"state": "FIZZLED", "spec.may_fail": True}
+_UNFINISHED = {"state": {"$nin": list(_FINAL)}, "$nor": [_TOLERATED]}
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,9 @@ def jobs_of_searches(connection: Connection, search_ids: Sequence[str]) -> dict[
     for found in connection.launchpad.fireworks.aggregate([{"$match": query}, {"$group": group}]):
         states[found["_id"]["search"]][found["_id"]["state"]] = found["n"]
     by_search = {"_id": "$spec.search_id", "n": {"$sum": 1}}
-    stages: list[dict[str, Any]] = [{"$match": query | _TOLERATED}, {"$group": by_search}]
-    tolerated = {found["_id"]: found["n"] for found in connection.launchpad.fireworks.aggregate(stages)}
-    return {
-        name: Jobs(dict(counts), counts.total() - sum(counts[state] for state in _FINAL) - tolerated.get(name, 0))
-        for name, counts in states.items()
-    }
+    stages: list[dict[str, Any]] = [{"$match": query | _UNFINISHED}, {"$group": by_search}]
+    unfinished = {found["_id"]: found["n"] for found in connection.launchpad.fireworks.aggregate(stages)}
+    return {name: Jobs(dict(counts), unfinished.get(name, 0)) for name, counts in states.items()}
 
 
 def unfinished_jobs(connection: Connection, search_id: str, walker: int | None = None) -> int:
@@ -86,7 +84,7 @@ def unfinished_jobs(connection: Connection, search_id: str, walker: int | None =
     int
         How many.
     """
-    query: dict[str, Any] = {"spec.search_id": search_id, "state": {"$nin": list(_FINAL)}, "$nor": [_TOLERATED]}
+    query: dict[str, Any] = {"spec.search_id": search_id} | _UNFINISHED
     if walker is not None:
         query["spec.walker"] = walker
     return connection.launchpad.fireworks.count_documents(query)

@@ -14,7 +14,7 @@ from fuse_flows.errors import ConfigError, DatabaseError
 from fuse_flows.relax.result import Outcome
 from fuse_flows.search.visited import Minimum, VisitedMinima
 from fuse_flows.store.setup import clusters_of_population, enthalpies
-from fuse_flows.store.tallies import candidate_counts
+from fuse_flows.store.tallies import sums_of_searches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -167,7 +167,9 @@ def best_candidates(
     return list(_whole(connection, ids, _read(connection, ids, conditions, stages, fields=_RANKED)))
 
 
-def latest_step(connection: Connection, search_id: str, walker: int | None = None) -> dict[str, Any] | None:
+def latest_step(
+    connection: Connection, search_id: str, walker: int | None = None, fields: Sequence[str] = ("output",)
+) -> dict[str, Any] | None:
     """Return the newest document of a walk in the JobStore.
 
     Parameters
@@ -178,16 +180,19 @@ def latest_step(connection: Connection, search_id: str, walker: int | None = Non
         The search.
     walker
         One of its walkers; None for the one that has come farthest.
+    fields
+        What is read of it beside ``uuid`` and ``index``; ``output`` is the whole :class:`.StepDoc`.
 
     Returns
     -------
     dict or None
-        With ``uuid``, ``index`` and ``output`` (a :class:`.StepDoc`); None before the walk has begun.
+        None before the walk has begun.
     """
     query: dict[str, Any] = {_SEARCH_ID: search_id, "output.state": {"$exists": True}, "output.step": {"$exists": True}}
     if walker is not None:
         query["output.walker"] = walker
-    return connection.outputs.find_one(query, {"uuid": 1, "index": 1, "output": 1}, sort=[("output.step", -1)])
+    shown = dict.fromkeys(("uuid", "index", *fields), 1)
+    return connection.outputs.find_one(query, shown, sort=[("output.step", -1)])
 
 
 def latest_state(connection: Connection, search_id: str, walker: int | None = None) -> dict[str, Any] | None:
@@ -216,8 +221,8 @@ def summaries(connection: Connection, search_ids: Sequence[str]) -> list[SearchS
     """Return what is known of searches without reading their configurations; see :func:`search_ids`."""
     if not search_ids:
         return []
-    counts = candidate_counts(connection)
-    found = [_summary(connection, name, counts.get(name, 0)) for name in search_ids]
+    done = sums_of_searches(connection, search_ids)
+    found = [_summary(connection, name, sum(done[name].outcomes.values())) for name in search_ids]
     return sorted(found, key=lambda summary: (summary.updated, summary.search_id), reverse=True)
 
 

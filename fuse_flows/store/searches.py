@@ -11,6 +11,7 @@ from fuse_flows.search.judge import TARGET_REACHED
 from fuse_flows.search.state import SearchState
 from fuse_flows.search.walkers import PATIENCE_EXHAUSTED, have_lost_patience
 from fuse_flows.store.jobs import ACTIVE, jobs_of_searches
+from fuse_flows.store.queries import latest_step
 from fuse_flows.store.requests import STOP_REQUESTED, stops_requested
 from fuse_flows.store.tallies import sums_of_searches
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from fuse_flows.store.connection import Connection
     from fuse_flows.store.jobs import Jobs
+
+#: Where a walker is, without the structures of its candidates.
+_SHOWN = ("output.state", "output.step", "output.candidates.move")
 
 
 def search_config_of(connection: Connection, search_id: str, **changes: dict[str, Any]) -> SearchConfig:
@@ -91,12 +95,12 @@ def search_documents(connection: Connection, search_ids: Sequence[str]) -> dict[
         Search id to document; searches whose configuration is lost are missing.
     """
     configs = {name: make_config(values) for name, values in _submitted(connection, search_ids).items()}
-    done = sums_of_searches(connection, list(configs))
-    jobs = jobs_of_searches(connection, list(configs))
-    stopping = stops_requested(connection.launchpad, list(configs))
+    names = list(configs)
+    done, jobs = sums_of_searches(connection, names), jobs_of_searches(connection, names)
+    stopping = stops_requested(connection.launchpad, names)
     documents = {}
     for name, config in configs.items():
-        steps = [_newest_step(connection, name, walker) for walker in range(config.walkers.number)]
+        steps = [latest_step(connection, name, walker, _SHOWN) for walker in range(config.walkers.number)]
         outputs = [found["output"] for found in steps if found is not None]
         states = [SearchState.model_validate(output["state"]) for output in outputs]
         reason = _stop_reason(config, states) or (STOP_REQUESTED if name in stopping else None)
@@ -134,14 +138,6 @@ def _submitted(connection: Connection, search_ids: Sequence[str]) -> dict[str, d
 
 def _lost(connection: Connection, search_id: str) -> DatabaseError:
     return DatabaseError(f"search: {connection.uri} has no configuration of {search_id}; was its LaunchPad reset?")
-
-
-def _newest_step(connection: Connection, search_id: str, walker: int) -> dict[str, Any] | None:
-    """Return where a walker is, without the structures of its candidates; None before it has begun."""
-    at = {"metadata.search_id": search_id, "output.walker": walker}
-    query = at | {"output.state": {"$exists": True}, "output.step": {"$exists": True}}
-    shown = {"output.state": 1, "output.step": 1, "output.candidates.move": 1}
-    return connection.outputs.find_one(query, shown, sort=[("output.step", -1)])
 
 
 def _status(

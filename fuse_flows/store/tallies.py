@@ -167,35 +167,6 @@ def _by_frequency(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def candidate_counts(connection: Connection) -> dict[str, int]:
-    """Count the candidates of all searches.
-
-    Parameters
-    ----------
-    connection
-        The database.
-
-    Returns
-    -------
-    dict
-        Search id to number; searches without candidates are missing, or zero.
-    """
-    every = {_SEARCH_ID: {"$gte": ""}, "output.kind": _KINDS}
-    summed: list[dict[str, Any]] = [
-        {"$match": {**every, "output.ended": {"$gte": ""}}},
-        {"$project": {"_id": 0, "search_id": f"${_SEARCH_ID}", "tally": "$output.tally"}},
-        {"$group": {"_id": "$search_id", "n": {"$sum": "$tally.n"}}},
-    ]
-    counted: list[dict[str, Any]] = [
-        {"$match": {**every, "output.ended": None}},
-        {"$group": {"_id": f"${_SEARCH_ID}", "n": {"$sum": {"$size": {"$ifNull": ["$output.candidates", []]}}}}},
-    ]
-    counts = Counter[str]()
-    for stages in (summed, counted):
-        counts.update({found["_id"]: found["n"] for found in connection.outputs.aggregate(stages, hint=TALLIES)})
-    return dict(counts)
-
-
 def per_hour(
     connection: Connection, search_ids: Sequence[str], *, hours: float = 1.0, now: datetime | None = None
 ) -> dict[str, float]:

@@ -68,7 +68,7 @@ def choose_cell(structure: Structure, settings: SymmetryConfig, max_atoms: int) 
     ChosenCell
         The structure itself where nothing was asked for, or where nothing can be done.
     """
-    cell = _Cell(structure.lattice.matrix, structure.frac_coords, np.array([site.specie.Z for site in structure]))
+    cell = _to_cell(structure)
     notes, found = [], cell
     if settings.standardise != "none":
         found, note = _standardised(found, settings, max_atoms)
@@ -131,7 +131,7 @@ def exactly_symmetric(structure: Structure, symprec: float | None) -> Structure:
     from pymatgen.core import Structure
 
     _silence_spglib()
-    cell = _Cell(structure.lattice.matrix, structure.frac_coords, np.array([site.specie.Z for site in structure]))
+    cell = _to_cell(structure)
     atoms = Atoms(cell.numbers, cell=cell.lattice, scaled_positions=cell.positions, pbc=True)
     try:
         refine_symmetry(atoms, symprec=symprec)
@@ -201,6 +201,10 @@ def _niggli_reduced(cell: _Cell) -> tuple[_Cell, str]:
     change *= determinant  # keeps the handedness
     positions = cell.positions @ np.round(np.linalg.inv(change))
     return _Cell(change @ cell.lattice, positions - np.floor(positions), cell.numbers), "niggli"
+
+
+def _to_cell(structure: Structure) -> _Cell:
+    return _Cell(structure.lattice.matrix, structure.frac_coords, np.array([site.specie.Z for site in structure]))
 
 
 def _to_structure(cell: _Cell) -> Structure:

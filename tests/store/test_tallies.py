@@ -12,7 +12,6 @@ from fuse_flows.store.tallies import (
     bins,
     by_tier,
     by_worker,
-    candidate_counts,
     outcome_counts,
     per_hour,
     sums_of_searches,
@@ -56,7 +55,6 @@ def test_counts(filled):
     assert outcome_counts(filled, "MgO-1") == {"CONVERGED": 11, "TOO_CLOSE": 10}
     assert outcome_counts(filled, "NaCl-1") == {"CONVERGED": 3}
     assert outcome_counts(filled, "no-1") == {}
-    assert {name: number for name, number in candidate_counts(filled).items() if number} == {"MgO-1": 21, "NaCl-1": 3}
     assert {found.search_id: found.n_candidates for found in search_ids(filled)} == {"MgO-1": 21, "NaCl-1": 3}
     assert known_searches(filled) == ["MgO-1", "NaCl-1"]
 
@@ -64,7 +62,7 @@ def test_counts(filled):
 def test_documents_of_earlier_versions_are_counted_one_by_one(filled):
     filled.outputs.insert_one(document("MgO-1", 12, None, ["CONVERGED", "EXPLODED"]))
     assert outcome_counts(filled, "MgO-1") == {"CONVERGED": 12, "TOO_CLOSE": 10, "EXPLODED": 1}
-    assert candidate_counts(filled)["MgO-1"] == 23
+    assert {found.search_id: found.n_candidates for found in search_ids(filled)} == {"MgO-1": 23, "NaCl-1": 3}
     assert sum(one.tally.n for one in tallies(filled, "MgO-1")) == 21
 
 

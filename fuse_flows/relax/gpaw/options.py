@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fuse_flows.errors import ConfigError
+from fuse_flows.errors import ConfigError, first_refusal
 from fuse_flows.relax.staged import with_options
 
 if TYPE_CHECKING:
@@ -167,13 +167,12 @@ def _read(tier: TierConfig) -> GpawOptions:
     try:
         return GpawOptions.model_validate(tier.calculator_kwargs)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in (_FIELD, *first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = GpawStage if first["loc"][0] == "stages" else GpawOptions
-            raise ConfigError(field, f"gpaw does not know it; use {', '.join(known.model_fields)}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(field, f"{message} (got {first['input']!r})") from None
+        refusal = first_refusal(error)
+        message = f"{refusal.message} (got {refusal.given!r})"
+        if refusal.kind == "extra_forbidden":
+            known = GpawStage if refusal.place[0] == "stages" else GpawOptions
+            message = f"gpaw does not know it; use {', '.join(known.model_fields)}"
+        raise ConfigError(refusal.field(_FIELD), message) from None
 
 
 def with_gpaw_defaults(search: SearchConfig) -> SearchConfig:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fuse_flows.errors import ConfigError
+from fuse_flows.errors import ConfigError, first_refusal
 from fuse_flows.relax.staged import with_options
 
 if TYPE_CHECKING:
@@ -137,11 +137,11 @@ def parse_options(tier: TierConfig) -> VaspOptions:
     try:
         options = VaspOptions.model_validate(kwargs)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in (_FIELD, *first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(field, f"vasp does not know it; use {', '.join(VaspOptions.model_fields)}") from None
-        raise ConfigError(field, f"{first['msg']} (got {first['input']!r})") from None
+        refusal = first_refusal(error)
+        message = f"{refusal.message} (got {refusal.given!r})"
+        if refusal.kind == "extra_forbidden":
+            message = f"vasp does not know it; use {', '.join(VaspOptions.model_fields)}"
+        raise ConfigError(refusal.field(_FIELD), message) from None
     for number in range(len(options.stages)):
         _check_stage(options.incar_of(number), f"{_FIELD}.stages.{number}")
     return _adapted(options, tier)
