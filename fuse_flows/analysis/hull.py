@@ -6,6 +6,7 @@ are worth a try in the laboratory (probe structures; FUSE2 paper, 10.1039/d4fd00
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError
@@ -78,6 +79,20 @@ def best_entries(searches: Iterable[Search]) -> dict[str, tuple[ComputedEntry, d
         names = "; ".join(f"{search_id}: {level}" for level, search_id in sorted(levels.items()))
         raise ConfigError("search", f"the searches are of several levels ({names}); name those of one")
     return found
+
+
+def with_elements(references: ReferenceEntries, best: BestEntries) -> ReferenceEntries:
+    """Return references to which the best structures of pure elements were added, where elements were searched, too.
+
+    Parameters
+    ----------
+    references
+        Entries, or none at all.
+    best
+        What :func:`best_entries` returned.
+    """
+    pure = (entry for entry, _ in best.values() if entry.composition.is_element)
+    return replace(references, entries=(*references.entries, *pure))
 
 
 def hull_rows(best: BestEntries, references: ReferenceEntries) -> list[dict[str, Any]]:

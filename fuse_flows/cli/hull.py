@@ -55,7 +55,8 @@ def hull(
     """Show how far the best structures of several searches, one per composition, lie above the convex hull.
 
     The hull is made of reference entries (elements and competing phases) in a file, which --references makes with the
-    same potential. Entries of another level of theory are refused without --mixed.
+    same potential; searches of elements serve in their place. Entries of another level of theory are refused without
+    --mixed.
     """
     from fuse_flows.errors import ConfigError
 
@@ -67,14 +68,14 @@ def hull(
         if references is None:
             raise ConfigError("search", "is missing; name the searches, or make entries with --references FOLDER")
         return
-    from fuse_flows.analysis.hull import best_entries, hull_diagram, hull_figure, hull_rows
+    from fuse_flows.analysis.hull import best_entries, hull_diagram, hull_figure, hull_rows, with_elements
     from fuse_flows.store.connection import connect
     from fuse_flows.store.search import Search
 
     connection = connect(launchpad)
     found = [Search(name, connection) for name in searches]
-    known = _references(found, entries, materials_project=materials_project, mixed=mixed)
     best = best_entries(found)
+    known = with_elements(_references(found, entries, materials_project=materials_project, mixed=mixed), best)
     rows = hull_rows(best, known)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -193,10 +194,15 @@ def _tier(calculator: str, config: Path | None) -> TierConfig:
 
 
 def _references(found: list[Search], entries: Path, *, materials_project: bool, mixed: bool) -> ReferenceEntries:
-    from fuse_flows.relax.hull import fetch_references, read_references
+    """Return the entries that were asked for; none if there is no file and searches of all elements are named."""
+    from fuse_flows.relax.hull import ReferenceEntries, fetch_references, read_references
 
+    elements = {element for search in found for element in search.config.counts}
     if materials_project:
-        return fetch_references({element for search in found for element in search.config.counts}, mixed=mixed)
+        return fetch_references(elements, mixed=mixed)
+    searched = {element for search in found if len(search.config.counts) == 1 for element in search.config.counts}
+    if entries == DEFAULT_FILE and not entries.exists() and searched == elements:
+        return ReferenceEntries((), "the searches", mixed=mixed)
     return read_references(entries, mixed=mixed)
 
 

@@ -131,8 +131,8 @@ class ReferenceEntries:
         pure = {entry.composition.elements[0] for entry in entries if len(entry.composition.elements) == 1}
         if elements - pure:
             names = ", ".join(sorted(element.symbol for element in elements - pure))
-            msg = f"{self.source} has no entry of {names}; every element needs one, so add its structure"
-            raise ConfigError(_FIELD, msg)
+            msg = f"{self.source} has no entry of {names}; every element needs one"
+            raise ConfigError(_FIELD, f"{msg}, so add its structure, or a search of it to 'hull'")
         return PhaseDiagram(entries, elements=sorted(elements))
 
     def write(self, path: Path) -> None:

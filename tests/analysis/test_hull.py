@@ -84,17 +84,22 @@ def test_command_line_and_report(search, tmp_path):
 def _two_searches(finished_search, tmp_path_factory):
     """Searches of Cu3Au (made by others) and CuAu in one database."""
     connection, search_id = finished_search
+    with contextlib.chdir(tmp_path_factory.mktemp("work")):  # where FireWorks leaves its files
+        return [Search(search_id, connection), searched("CuAu", connection)]
+
+
+def searched(formula, connection):
+    """Run a search as small as can be."""
     config = load_config(
-        formula="CuAu",
+        formula=formula,
         max_atoms=4,
         generator={"initial_structures": 2},
         stop={"max_structures": 3},
         tiers=[{"calculator": "emt", "fmax": 0.2, "smax": 2, "second_pass": None}],
     )
     submit(connection, config)
-    with contextlib.chdir(tmp_path_factory.mktemp("work")):  # where FireWorks leaves its files
-        work(connection, config.search_id)
-    return [Search(search_id, connection), Search(config.search_id, connection)]
+    work(connection, config.search_id)
+    return Search(config.search_id, connection)
 
 
 def test_rows_of_several_compositions(two_searches):
@@ -139,6 +144,27 @@ def test_picture_shows_all_phases(two_searches, tmp_path):
     alone = ReferenceEntries(entries()).diagram("Cu")
     with pytest.raises(ConfigError, match="1 elements"):
         hull_figure(alone)
+
+
+@pytest.mark.usefixtures("search")
+def test_searches_of_elements_are_references(two_searches, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copper, gold = (searched(element, two_searches[0].connection) for element in ("Cu", "Au"))
+    lowest = {one.formula: one.best(1)[0]["energy_per_atom"] for one in (copper, gold)}
+    asked = command("hull", "Cu3Au", "CuAu", "Cu", "Au", "--json")
+    rows = {row["formula"]: row for row in json.loads(asked.stdout)}
+    assert {rows[name]["e_above_hull"] for name in ("Cu", "Au")} == {0.0}
+    line = (3 * lowest["Cu"] + lowest["Au"]) / 4
+    assert rows["Cu3Au"]["above_references"] == pytest.approx(rows["Cu3Au"]["energy_per_atom"] - line)
+    refused = command("hull", "Cu3Au", "Cu")  # gold is nowhere
+    assert refused.exception.field == "hull"
+    ReferenceEntries(entries()[:1]).write(tmp_path / "gold.json")
+    (row,) = (
+        row
+        for row in json.loads(command("hull", "Cu3Au", "Cu", "--hull", "gold.json", "--json").stdout)
+        if row["formula"] == "Cu3Au"
+    )
+    assert row["above_references"] == pytest.approx(row["energy_per_atom"] - 3 * lowest["Cu"] / 4)
 
 
 @pytest.mark.usefixtures("search", "two_searches")
