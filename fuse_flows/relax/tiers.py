@@ -19,7 +19,7 @@ from fuse_flows.settings import settings
 from fuse_flows.structures.symmetry import exactly_symmetric
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pymatgen.core import Structure
 
@@ -96,7 +96,9 @@ def relax_many(structures: Sequence[Structure], tier: TierConfig, *, single: boo
     MissingExtraError
         If its package is not installed.
     """
-    return _relaxed(single_relaxer(tier) if single else build_relaxer(tier), structures)
+    if single:
+        return _relaxed(single_relaxer(tier), structures)
+    return _relaxed(build_relaxer(tier), _begun(structures, tier))
 
 
 @cache
@@ -215,8 +217,7 @@ def relax_all_through(
     going = dict(enumerate(structures))
     for number in range(len(tiers))[begin:end]:
         tier, reference = tiers[number], _reference(references, number)
-        begun = [exactly_symmetric(structure, tier.symprec) for structure in going.values()]
-        ended = _relax_together(tier, begun, reference)
+        ended = _relax_together(tier, _begun(going.values(), tier), reference)
         if number == len(tiers) - 1:
             ended = _with_second_pass(ended, tier, reference)
         for place, result in zip(list(going), ended, strict=True):
@@ -227,6 +228,11 @@ def relax_all_through(
             else:
                 del going[place]
     return results
+
+
+def _begun(structures: Iterable[Structure], tier: TierConfig) -> list[Structure]:
+    """Return what a tier begins with."""
+    return [exactly_symmetric(structure, tier.symprec) for structure in structures]
 
 
 def end_of_tier(

@@ -5,7 +5,7 @@ from ase.calculators.emt import EMT
 
 from fuse_flows.config import TierConfig
 from fuse_flows.relax.result import Outcome
-from fuse_flows.relax.tiers import build_relaxer, relax_through, single_point
+from fuse_flows.relax.tiers import build_relaxer, relax_many, relax_through, single_point
 
 ROUGH = TierConfig(calculator="emt", max_steps=2, optimizer="FIRE")
 FINE = TierConfig(calculator="emt", optimizer="BFGS", fmax=0.005, smax=0.05)
@@ -28,6 +28,8 @@ def test_a_tier_may_begin_with_exact_symmetry(copper):
     (symmetric,) = relax_through(noisy, [TierConfig(symprec=0.1, **fixed)])
     assert symmetric.fmax < 1e-6
     assert as_it_is.fmax > 1e-6
+    (ranked,) = relax_many([noisy], TierConfig(symprec=0.1, **fixed))
+    assert ranked.fmax < 1e-6
     assert TierConfig(**fixed).identity() == TierConfig(symprec=None, **fixed).identity()
     assert "symprec" not in TierConfig(**fixed).identity()
     assert "symprec" in TierConfig(symprec=0.1, **fixed).identity()
