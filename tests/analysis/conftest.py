@@ -31,7 +31,7 @@ FLAGS = (
 LAUNCHER = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
 )
-SECONDS = 90
+SECONDS = 300
 
 
 class Page:

@@ -66,7 +66,7 @@ def test_watching_ends_with_the_search(connection):
     assert "waiting 0/8" in first
     assert "jobs: waiting 4" in first
     work(connection)
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=600)
     assert process.returncode == 0
     lines = [line for line in rest.splitlines() if "finished 8/8" in line]
     assert len(lines) == 2

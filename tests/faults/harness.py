@@ -293,7 +293,7 @@ def full_disk_of_mongod(ground, number):
     pid, disk = ground.server.status().pid, ground.server.data_dir.parent
     ballast = fill(disk, 0)
     client = ground.connection.launchpad.connection
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while is_alive(pid) and time.monotonic() < deadline:  # it gives up when it must write a checkpoint
         try:
             client.admin.command("fsync")

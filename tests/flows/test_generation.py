@@ -138,7 +138,7 @@ def test_killed_and_resumed(undisturbed, connection, tmp_path, kind):
     config = generating()
     submit(connection, config)
     (worker,) = start_workers(connection, config.search_id, 1, tmp_path / "worker")
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and connection.outputs.find_one({"output.kind": kind}) is None:
         time.sleep(0.005)
     os.kill(worker.pid, signal.SIGKILL)
@@ -156,7 +156,7 @@ def test_two_workers(undisturbed, connection, tmp_path):
     config = generating()
     submit(connection, config)
     workers = start_workers(connection, config.search_id, 2, tmp_path / "workers")
-    assert [worker.wait(timeout=180) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
     assert sequence(connection, config.search_id) == undisturbed[0]
 
 

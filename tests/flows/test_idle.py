@@ -53,7 +53,7 @@ def test_waiting_worker_goes_on_with_the_job_of_a_killed_one(connection_factory,
     monkeypatch.setenv("FUSE_FLOWS_REPAIR_EVERY", "0.5")
     submit(connection, search)
     workers = {process.pid: process for process in start_workers(connection, search.search_id, 2, tmp_path / "workers")}
-    deadline, running = time.monotonic() + 240, None
+    deadline, running = time.monotonic() + 300, None
     while running is None and time.monotonic() < deadline:
         walk = connection.launchpad.fireworks.find_one({"state": "RUNNING", "name": {"$regex": "^search"}})
         query = {"state": "RUNNING", "fw_id": walk and walk["fw_id"]}
@@ -63,7 +63,7 @@ def test_waiting_worker_goes_on_with_the_job_of_a_killed_one(connection_factory,
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     (other,) = workers.values()
-    assert other.wait(timeout=300) == 0
+    assert other.wait(timeout=600) == 0
     assert connection.launchpad.launches.find_one({"launch_id": running["launch_id"]})["state"] == "FIZZLED"
     logs = "".join(path.read_text() for path in (tmp_path / "workers").glob("worker-*.log"))
     assert "jobs were lost" in logs

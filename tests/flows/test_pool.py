@@ -118,7 +118,7 @@ def test_killed_and_resumed_without_the_folder(undisturbed, connection, folder, 
     submit(connection, config, pool)
     shutil.rmtree(folder)
     (worker,) = start_workers(connection, config.search_id, 1, tmp_path / "worker")
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and (
         len(candidates(connection, config.search_id)) < kill_after
         or not connection.launchpad.fireworks.count_documents({"state": {"$in": ["RUNNING", "COMPLETED"]}})
@@ -137,7 +137,7 @@ def test_two_workers(undisturbed, connection, folder, tmp_path):
     config, pool = pooled(folder)
     submit(connection, config, pool)
     workers = start_workers(connection, config.search_id, 2, tmp_path / "workers")
-    assert [worker.wait(timeout=180) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
     assert sequence(connection, config.search_id) == undisturbed
 
 

@@ -144,7 +144,7 @@ def test_workers_of_two_categories(undisturbed, connection, tmp_path):
     assert categories(search) == ["emt"]
     submit(connection, search)
     workers = start_workers(connection, search.search_id, 1, tmp_path / "workers", categories(search))
-    assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
     assert short(sequence(connection, search.search_id)) == undisturbed
     takers = {}
     for launch in connection.launchpad.launches.find({}):
@@ -251,7 +251,7 @@ def test_killed_and_resumed(undisturbed, connection, tmp_path, kill_after):
     search = config()
     submit(connection, search)
     (worker,) = start_workers(connection, search.search_id, 1, tmp_path / "worker")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(candidates(connection, search.search_id)) < kill_after and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(worker.pid, signal.SIGKILL)

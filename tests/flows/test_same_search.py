@@ -70,7 +70,7 @@ def test_killed_and_resumed(undisturbed, connection, tmp_path, kill_after):
     config = emt_config()
     submit(connection, config)
     (worker,) = start_workers(connection, config.search_id, 1, tmp_path / "worker")
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while len(candidates(connection, config.search_id)) < kill_after and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(worker.pid, signal.SIGKILL)
@@ -87,7 +87,7 @@ def test_two_workers(undisturbed, connection, tmp_path):
     config = emt_config()
     submit(connection, config)
     workers = start_workers(connection, config.search_id, 2, tmp_path / "workers")
-    assert [worker.wait(timeout=180) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
     assert sequence(connection, config.search_id) == undisturbed
 
 
@@ -118,7 +118,7 @@ def test_learnt_chances_are_the_same_after_a_kill_and_in_other_jobs(connection_f
     killed = connection_factory()
     submit(killed, config)
     (worker,) = start_workers(killed, config.search_id, 1, tmp_path / "worker")
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while len(candidates(killed, config.search_id)) < INITIAL + 7 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(worker.pid, signal.SIGKILL)

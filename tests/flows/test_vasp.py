@@ -144,7 +144,7 @@ def test_killed_in_the_middle(connection_factory, standin, tmp_path):
     while launchpad.fireworks.count_documents({"spec._category": "vasp"}) < 2:
         work_once(connection, search)
     workers = start_workers(connection, search.search_id, 0, tmp_path / "worker", ["vasp"])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(log()) == before and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in [workers[0].pid, log()[-1]["pid"]]:

@@ -112,7 +112,7 @@ def test_two_workers_on_three_walkers(undisturbed, connection, tmp_path):
     search = config()
     submit(connection, search)
     workers = start_workers(connection, search.search_id, 2, tmp_path / "workers")
-    assert [worker.wait(timeout=180) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
     assert sequence(connection, search.search_id) == undisturbed
 
 
@@ -121,7 +121,7 @@ def test_walkers_killed_and_resumed(undisturbed, connection, tmp_path, kill_afte
     search = config()
     submit(connection, search)
     workers = start_workers(connection, search.search_id, 2, tmp_path / "worker")
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while len(candidates(connection, search.search_id)) < kill_after and time.monotonic() < deadline:
         time.sleep(0.01)
     for worker in workers:
@@ -215,7 +215,7 @@ def test_proposals_killed_and_resumed(connection_factory, tmp_path):
     connection, search = connection_factory(), proposing()
     submit(connection, search)
     workers = start_workers(connection, search.search_id, 2, tmp_path / "worker")
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while len(candidates(connection, search.search_id)) < INITIAL + 6 and time.monotonic() < deadline:
         time.sleep(0.01)
     for worker in workers:

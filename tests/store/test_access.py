@@ -167,7 +167,7 @@ def test_no_credentials_where_others_can_read(server, monkeypatch, tmp_path):
     submit(connection, search)
     (worker,) = start_workers(connection, search.search_id, 1, tmp_path / "worker")
     command_line = b" ".join(worker.args if isinstance(worker.args[0], bytes) else map(os.fsencode, worker.args))
-    assert worker.wait(timeout=300) == 0
+    assert worker.wait(timeout=600) == 0
     workflow = tmp_path / "worker" / "workflow.yaml"
     export = [sys.executable, "-m", "fuse_flows.cli", "workflow", "Al", "--calculator", "emt", "-o", str(workflow)]
     subprocess.run(export, check=True, capture_output=True)

@@ -77,7 +77,7 @@ def test_two_processes_start_at_once(server):
     )
     command = [sys.executable, "-c", code, str(server.data_dir), str(server.port)]
     starters = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    pids = {starter.communicate(timeout=120)[0] for starter in starters}
+    pids = {starter.communicate(timeout=600)[0] for starter in starters}
     assert [starter.returncode for starter in starters] == [0, 0, 0]
     assert pids == {str(server.status().pid)}
 

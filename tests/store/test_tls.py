@@ -97,7 +97,7 @@ def test_search_over_tls_with_a_password(tls_server, tmp_path):
     )
     submit(connection, search)
     (worker,) = start_workers(connection, search.search_id, 1, tmp_path / "worker")
-    assert worker.wait(timeout=300) == 0, (tmp_path / "worker" / "worker-1.log").read_text()
+    assert worker.wait(timeout=600) == 0, (tmp_path / "worker" / "worker-1.log").read_text()
     assert len(candidates(connection, search.search_id)) == 4
     logs = (tmp_path / "worker" / "worker-1.log").read_text()
     stored = [
