@@ -32,7 +32,16 @@ def train(
     hours: Annotated[float | None, typer.Option(help="Length of the schedule on the clock, instead.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first weights and of the order of the crystals.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="Keep the rate, to go on from a trained network (with --resume, --memory).")
+    ] = False,
     decay: Annotated[float | None, typer.Option(help="Weight decay per unit of learning rate.")] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share that the running mean of the weights keeps in each step.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Learn the validation part, too; the last weights are kept.")
+    ] = False,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most so many crystals of each file.")] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default: beside the output.")] = None,
@@ -55,8 +64,9 @@ def train(
     if epochs is not None and hours is not None:
         raise ConfigError("hours", "give --epochs or --hours, not both")
     chosen: dict[str, Any] = {"epochs": epochs, "hours": hours, "rate": rate, "patience": patience}
-    chosen["rules"] = None if decay is None else Rules(decay=decay)
-    plan = Plan(seed=seed, compiled=compiled, **{key: value for key, value in chosen.items() if value is not None})
+    rules = {key: value for key, value in {"decay": decay, "memory": memory}.items() if value is not None}
+    given = {key: value for key, value in chosen.items() if value is not None}
+    plan = Plan(seed=seed, flat=flat, whole=whole, compiled=compiled, rules=Rules(**rules), **given)
     folder = checkpoints or output.with_suffix(".checkpoints")
     labelled = read_labelled(data, off_equilibrium or [], limit=limit)
     trainer = Trainer(labelled, plan, folder)
@@ -67,12 +77,12 @@ def train(
         f"{len(trainer.learnt)} crystals to learn, {len(trainer.validation)} to validate; {length}, "
         f"{trainer.progress.epoch} epochs done; checkpoints: {folder}"
     )
-    trainer.run(
-        lambda record: console.print(
-            f"epoch {record['epoch']:4d}  loss {record['loss']:.4f}  validation {1000 * record['mae']:.1f} meV/atom  "
-            f"{record['seconds']:.0f} s"
-        )
-    )
+
+    def tell(record: dict[str, float | None]) -> None:
+        error = "" if record["mae"] is None else f"validation {1000 * record['mae']:.1f} meV/atom  "
+        console.print(f"epoch {record['epoch']:4d}  loss {record['loss']:.4f}  {error}{record['seconds']:.0f} s")
+
+    trainer.run(tell)
     names = ", ".join(path.name for path in (*data, *(off_equilibrium or ())))
     provenance = {
         "source": source or names,

@@ -59,7 +59,8 @@ def finished(trainer: Trainer, provenance: dict[str, Any]) -> SavedNetwork:
     symbols = tuple(chemical_symbols[z] for z in range(1, plan.architecture.elements) if counts[z] >= _ENOUGH)
     rules = {key: value for key, value in asdict(plan).items() if key not in {"architecture", "epochs", "hours"}}
     told = provenance | {
-        "split": "by reduced composition (hash): 80 % training, 10 % validation, 10 % test",
+        "split": "by reduced composition (hash): 80 % training, 10 % validation, 10 % test"
+        + ("; at the end the validation part was learnt, too" if plan.whole else ""),
         "crystals": {
             "training": len(crystals),
             "training, off equilibrium": len(trainer.learnt) - len(crystals),
@@ -70,7 +71,7 @@ def finished(trainer: Trainer, provenance: dict[str, Any]) -> SavedNetwork:
         "seconds": round(progress.elapsed),
         "complete": progress.done,
         "best_epoch": progress.best_epoch,
-        "validation_mae": round(progress.best, 5),
+        "validation_mae": None if plan.whole else round(progress.best, 5),
         "curve": [[r["epoch"], r["loss"], r["mae"]] for r in progress.curve],
         "versions": {name: version(name) for name in ("tensorflow", "megnet", "numpy")}
         | {"fuse_flows": fuse_flows.__version__},

@@ -46,6 +46,11 @@ class Plan:
         Of the first weights and of the order of the crystals.
     rate
         Highest learning rate; it rises over the first ``warm_up`` of the schedule and falls to zero as a cosine.
+    flat
+        The rate stays at its highest: to go on from a trained network, whose running mean becomes better by it than
+        the end of any schedule (Izmailov et al., arXiv:1803.05407).
+    whole
+        Learn the validation part, too. Then nothing chooses the epoch, and the last weights are kept.
     warm_up
         Share of the schedule.
     patience
@@ -68,6 +73,8 @@ class Plan:
     hours: float | None = None
     seed: int = 0
     rate: float = 1.5e-3
+    flat: bool = False
+    whole: bool = False
     warm_up: float = 0.02
     patience: int = 40
     edges: int = 2000
@@ -81,6 +88,8 @@ class Plan:
         """Return the learning rate after a share of the schedule."""
         if progress < self.warm_up:
             return self.rate * progress / self.warm_up
+        if self.flat:
+            return self.rate
         return self.rate * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
@@ -97,9 +106,9 @@ class Progress:
     best
         Least error on the validation part, eV/atom.
     best_epoch
-        When it was reached.
+        When it was reached; with ``whole`` the last one.
     curve
-        One record per epoch: epoch, loss, validation error (eV/atom), seconds, learning rate.
+        One record per epoch: epoch, loss, validation error (eV/atom; None where it was learnt), seconds, learning rate.
     done
         Whether the schedule is at its end or training was stopped early.
     """
@@ -108,7 +117,7 @@ class Progress:
     elapsed: float = 0.0
     best: float = math.inf
     best_epoch: int = 0
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: list[dict[str, float | None]] = field(default_factory=list)
     done: bool = False
 
 
@@ -118,7 +127,7 @@ class Trainer:
     Parameters
     ----------
     data
-        The crystals; their training part is learnt, their validation part decides which weights are kept.
+        The crystals; their training part is learnt, their validation part decides which weights are kept, or is learnt.
     plan
         How.
     folder
@@ -127,11 +136,15 @@ class Trainer:
 
     def __init__(self, data: LabelledSet, plan: Plan, folder: Path | None = None) -> None:
         self.data, self.plan, self.folder = data, plan, folder
-        self.learnt = data.indices("train", off_equilibrium=None, edges=min(plan.edges, plan.room.edges - 1))
+        edges = min(plan.edges, plan.room.edges - 1)
+        self.learnt = data.indices("train", off_equilibrium=None, edges=edges)
         self.validation = data.indices("tune", edges=plan.edges)
         crystals = self.learnt[~data.off_equilibrium[self.learnt]]
         if not len(crystals) or not len(self.validation):
             raise ConfigError("data", "no crystal is left for training or for validation; give more data")
+        if plan.whole:
+            tune = data.indices("tune", off_equilibrium=None, edges=edges)
+            self.learnt, self.validation = np.union1d(self.learnt, tune), self.validation[:0]
         self.baseline = fit_baseline(data.composition[crystals], data.energies[crystals])
         self.targets = self.baseline.targets(data.composition, data.energies)
         self.network = Network(plan.architecture, plan.seed)
@@ -154,7 +167,7 @@ class Trainer:
         kept = rng.random(len(self.learnt)) * self.data.graphs.sizes[self.learnt] < self.plan.typical_edges
         return rng.permutation(self.learnt[kept])
 
-    def run(self, report: Callable[[dict[str, float]], None] | None = None) -> None:
+    def run(self, report: Callable[[dict[str, float | None]], None] | None = None) -> None:
         """Train until the schedule ends or the validation error falls no more.
 
         Parameters
@@ -169,7 +182,7 @@ class Trainer:
             if self.folder is not None:
                 self.save(self.folder / CHECKPOINT)
 
-    def _epoch(self) -> dict[str, float]:
+    def _epoch(self) -> dict[str, float | None]:
         """Train for one epoch, and evaluate."""
         plan, room = self.plan, self.plan.room
         self._start = time.monotonic()
@@ -179,30 +192,37 @@ class Trainer:
             share = self._share(k / len(batches))
             if share >= 1.0:
                 break
-            targets, weights = np.zeros(room.graphs, np.float32), np.zeros(room.graphs, np.float32)
-            targets[: len(chosen)], weights[: len(chosen)] = self.targets[chosen], self.data.weights[chosen]
+            targets, shares = np.zeros(room.graphs, np.float32), np.zeros(room.graphs, np.float32)
+            targets[: len(chosen)], shares[: len(chosen)] = self.targets[chosen], self.data.weights[chosen]
             batch = filled(self.data.graphs.batch(chosen), room)
-            losses.append(self.optimiser.step(batch, targets, weights, plan.rate_at(share)))
-        told = self.energies(self.optimiser.mean_weights(), self.validation)
-        error = float(np.abs(told - self.data.energies[self.validation]).mean())
+            losses.append(self.optimiser.step(batch, targets, shares, plan.rate_at(share)))
+        weights = self.optimiser.mean_weights()
+        error = self._validation_error(weights)
         seconds = time.monotonic() - self._start
         progress = self.progress
         progress.epoch += 1
         progress.elapsed += seconds
-        record = {
+        record: dict[str, float | None] = {
             "epoch": progress.epoch,
             "loss": round(float(np.mean(losses)) if losses else math.nan, 6),
-            "mae": round(error, 6),
+            "mae": None if plan.whole else round(error, 6),
             "seconds": round(seconds, 2),
             "rate": round(plan.rate_at(self._share_done()), 8),
         }
         progress.curve.append(record)
-        if error < progress.best - _ROUNDING:
-            progress.best, progress.best_epoch = error, progress.epoch
-            self.best_weights = self.optimiser.mean_weights()
+        if plan.whole or error < progress.best - _ROUNDING:
+            progress.best, progress.best_epoch = min(error, progress.best), progress.epoch
+            self.best_weights = weights
         late = progress.epoch - progress.best_epoch >= plan.patience
         progress.done = bool(self._share_done() >= 1.0 or late)
         return record
+
+    def _validation_error(self, weights: dict[str, NDArray[np.float32]]) -> float:
+        """Return the mean absolute error in eV/atom; infinite if the validation part is learnt."""
+        if self.plan.whole:
+            return math.inf
+        told = self.energies(weights, self.validation)
+        return float(np.abs(told - self.data.energies[self.validation]).mean())
 
     def energies(self, weights: dict[str, NDArray[np.float32]], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the formation energies (eV/atom) that some weights predict for some crystals of the data."""

@@ -179,3 +179,25 @@ def test_commands(files, tmp_path):
         CliRunner().invoke(app, ["gn", "predict", str(cif), "--model", str(output)], catch_exceptions=False)
     with pytest.raises(ConfigError, match=r"^hours"):
         CliRunner().invoke(app, [*map(str, words), "--hours", "1"], catch_exceptions=False)
+
+
+def test_the_rate_may_stay_and_the_validation_part_be_learnt(files, tmp_path):
+    data = read_labelled([files[0]], [files[1]])
+    start = Trainer(data, PLAN, tmp_path)
+    start.run()
+    plan = replace(PLAN, epochs=6, rate=1e-3, flat=True, whole=True)
+    assert {plan.rate_at(share) for share in (0.1, 0.5, 1.0)} == {1e-3}
+    more = Trainer(data, plan, tmp_path)
+    more.load(tmp_path / CHECKPOINT)
+    more.run()
+    assert not len(more.validation)
+    assert set(data.indices("tune")) <= set(more.learnt)
+    assert not set(data.indices("test")) & set(more.learnt)
+    assert [record["mae"] is None for record in more.progress.curve] == [False] * 4 + [True] * 2
+    assert (more.progress.best, more.progress.best_epoch) == (start.progress.best, 6)
+    for name, part in more.optimiser.mean_weights().items():
+        np.testing.assert_array_equal(more.best_weights[name], part)
+    told = finished(more, {}).provenance
+    assert told["validation_mae"] is None
+    assert told["crystals"]["training"] == len(data.indices("train")) + len(data.indices("tune"))
+    assert told["evaluation"]["test"]["crystals"] == len(data.indices("test"))
