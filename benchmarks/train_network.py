@@ -32,6 +32,7 @@ from fuse_flows.generators.gn.evaluation import off_equilibrium_report, report
 from fuse_flows.generators.gn.finishing import finished, predictions, relevant
 from fuse_flows.generators.gn.graphs import build_graphs
 from fuse_flows.generators.gn.model import load_network
+from fuse_flows.generators.gn.steps import Rules
 from fuse_flows.generators.gn.storage import read_network, shipped_path
 from fuse_flows.generators.gn.training import CHECKPOINT, Plan, Trainer, read_checkpoint
 
@@ -64,9 +65,10 @@ def main() -> None:
     given = parser.parse_args()
     data = read_labelled([given.data / MAIN], [given.data / OFF])
     print(f"{len(data)} structures read", flush=True)
-    trainer = Trainer(data, Plan())
-    trainer.load(given.checkpoint / CHECKPOINT)
     told_there, _ = read_checkpoint(given.checkpoint / CHECKPOINT)
+    plan = {key: told_there["plan"][key] for key in ("seed", "rate", "flat", "whole") if key in told_there["plan"]}
+    trainer = Trainer(data, Plan(rules=Rules(**told_there["plan"]["rules"]), **plan))
+    trainer.load(given.checkpoint / CHECKPOINT)
     trainer.progress.done = told_there["progress"]["done"]  # by its own schedule, not by the one above
     saved = finished(trainer, PROVENANCE)
     told = saved.provenance
@@ -124,10 +126,7 @@ def card(results: dict[str, Any], version: str) -> list[str]:
             f"{counts['training, off equilibrium']} off-equilibrium cells for {results['epochs']} epochs "
             f"({results['seconds'] / 3600:.1f} h on one shared core); training is {state}."
         ),
-        (
-            f"Validation error {1000 * results['validation_mae']:.1f} meV/atom ({counts['validation']} structures, "
-            f"epoch {results['best_epoch']})."
-        ),
+        *_validation(results),
         "",
         *_test_table(results),
         "",
@@ -135,13 +134,26 @@ def card(results: dict[str, Any], version: str) -> list[str]:
         "",
         "| epoch | loss (training, standardised) | validation MAE, meV/atom |",
         "|---|---|---|",
-        *(f"| {curve[k][0]} | {curve[k][1]:.4f} | {1000 * curve[k][2]:.1f} |" for k in shown),
+        *(f"| {curve[k][0]} | {curve[k][1]:.4f} | {_error_of(curve[k])} |" for k in shown),
         "",
         (
             f"1000 random cells of 24 atoms without symmetry: {speed_of['batches']} CPU seconds in batches of 100 "
             f"(graphs: {speed_of['graphs']}), {speed_of['one_at_a_time']} one at a time."
         ),
     ]
+
+
+def _validation(results: dict[str, Any]) -> list[str]:
+    if results["validation_mae"] is None:
+        held_out = [point for point in results["curve"] if point[2] is not None]
+        error = f"{_error_of(held_out[-1])} meV/atom" if held_out else "not measured"
+        return [f"Validation error before the validation part was learnt, too: {error}."]
+    error, where = 1000 * results["validation_mae"], results["crystals"]["validation"]
+    return [f"Validation error {error:.1f} meV/atom ({where} structures, epoch {results['best_epoch']})."]
+
+
+def _error_of(point: list[float | None]) -> str:
+    return "learnt" if point[2] is None else f"{1000 * point[2]:.1f}"
 
 
 def _test_table(results: dict[str, Any]) -> list[str]:

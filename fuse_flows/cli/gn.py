@@ -153,7 +153,7 @@ def show(
     grid = table("", "")
     told = saved.provenance.get("published", saved.provenance)
     for key, value in told.items():
-        if key not in {"curve", "evaluation", "plan", "yardstick"}:
+        if value is not None and key not in {"curve", "evaluation", "plan", "yardstick"}:
             grid.add_row(key, str(value))
     console.print(grid)
     if "evaluation" in told:

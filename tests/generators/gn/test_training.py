@@ -168,6 +168,7 @@ def test_commands(files, tmp_path):
     assert "1 epochs done" in again.output
     shown = CliRunner().invoke(app, ["gn", "show", str(output)], catch_exceptions=False)
     assert "validation_mae" in shown.output
+    assert "None" not in shown.output
     cif = tmp_path / "nacl.cif"
     from ase.build import bulk
 
