@@ -45,6 +45,10 @@ VISITED_MINIMUM = "visited minimum"
 # than 2 % (copies: 1 %) are not even looked at.
 _TIGHT = {"ltol": 0.05, "stol": 0.05, "angle_tol": 2.0}
 _SURROUNDINGS = 0.02
+# A StructureMatcher is asked only about minima with like surroundings. Of 11 696 pairs of relaxed structures that it
+# took for copies at stol 0.3 (CHGNet; Ca3Ti2O7, CoAs2, Li4OBrCl, Mn, WCl2), none had surroundings that differ by more
+# than 0.034. Among thousands of minima this spares most of its time.
+_SURROUNDINGS_PER_STOL = 1 / 3
 _NEIGHBOURS = (-1, 0, 1)
 
 _Bins = dict[tuple[int, int], dict[int, list["Minimum"]]]
@@ -188,10 +192,11 @@ class VisitedMinima:
             if (distance := abs(known.energy_per_atom - minimum.energy_per_atom)) < self._config.energy_tolerance
             and self._same_volume(known, minimum.volume_per_atom)
         ]
-        near.sort(key=lambda pair: pair[0])
-        matcher = self._matcher if near else None
-        for _, known in near:
-            if matcher is not None and matcher.fit(known.reduced, minimum.reduced, skip_structure_reduction=True):
+        tolerance = _SURROUNDINGS_PER_STOL * self._config.stol
+        for _, known in sorted(near, key=lambda pair: pair[0]):
+            if _alike(known.surroundings, minimum.surroundings, tolerance) and self._matcher.fit(
+                known.reduced, minimum.reduced, skip_structure_reduction=True
+            ):
                 return known
         return None
 
@@ -214,9 +219,7 @@ class VisitedMinima:
         near = [known for known in near if self._same_volume(known, volume)]
         if not near:
             return None
-        values = np.array([known.surroundings for known in near])
-        difference = np.abs(values - proposal.surroundings)
-        alike = (difference <= _SURROUNDINGS * (values + values.mean(axis=1, keepdims=True) / 10)).all(axis=1)
+        alike = _alike(np.array([known.surroundings for known in near]), proposal.surroundings, _SURROUNDINGS)
         for known in (near[k] for k in np.flatnonzero(alike)):
             if self._tight_matcher.fit(known.reduced, proposal.reduced, skip_structure_reduction=True):
                 return known
@@ -271,6 +274,12 @@ def _in_order(layers: list[dict[int, list[Minimum]]]) -> list[Minimum]:
     """Return the minima as if all had been put into one layer: bins of energy as they were opened, oldest first."""
     energies = dict.fromkeys(energy for bins in layers for energy in bins)
     return [known for energy in energies for bins in layers for known in bins.get(energy, ())]
+
+
+def _alike(known: NDArray[np.float64], other: NDArray[np.float64], tolerance: float) -> Any:
+    """Tell whether the surroundings of minima, one in each row, are those of another one up to a relative tolerance."""
+    within = tolerance * (known + known.mean(axis=-1, keepdims=True) / 10)
+    return (np.abs(known - other) <= within).all(axis=-1)
 
 
 def _matcher(**tolerances: Any) -> StructureMatcher:
