@@ -11,11 +11,14 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from fuse_flows.errors import ConfigError
+from fuse_flows.relax.descent import BASIS_NOISE, NOISE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FIELD = "tiers.calculator"
+#: Calculators of ASE whose basis is plane waves up to a fixed energy.
+_PLANE_WAVES = frozenset({"Abinit", "Castep", "Espresso", "GPAW", "Vasp"})
 #: What only a shell understands: it may change folders or load modules, and nothing can be said about its programs.
 _SHELL = re.compile(r"[;&|`$()]")
 _BUILTIN = frozenset({".", "cd", "exec", "export", "module", "source", "time", "ulimit"})
@@ -48,6 +51,18 @@ def with_own_folder(kind: type, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return dict(kwargs)
     host = socket.gethostname().split(".", maxsplit=1)[0]
     return {**kwargs, "directory": f"{kind.__name__.lower()}_{host}_{os.getpid()}"}
+
+
+def noise_of(calculator: Any) -> float:
+    """Return how far energies per atom may contradict forces and stress, eV; see :mod:`fuse_flows.relax.descent`.
+
+    Parameters
+    ----------
+    calculator
+        A calculator of ASE.
+    """
+    names = {kind.__name__ for kind in type(calculator).__mro__}
+    return BASIS_NOISE if names & _PLANE_WAVES else NOISE
 
 
 def require_program(calculator: Any, name: str) -> None:

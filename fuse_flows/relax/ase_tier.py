@@ -7,6 +7,7 @@ import io
 import time
 from typing import TYPE_CHECKING, Any
 
+from fuse_flows.relax.ase_programs import noise_of
 from fuse_flows.relax.calculators import cutoff as cutoff_of
 from fuse_flows.relax.calculators import engine_version, make_calculator
 from fuse_flows.relax.course import Course, End, State, decide, explain
@@ -51,6 +52,7 @@ class AseRelaxer:
         self.calculator = make_calculator(tier) if calculator is None else calculator
         self._has_twins = calculator is None  # other processes can make the same one
         self.cutoff = cutoff_of(self.calculator)
+        self._noise = noise_of(self.calculator)
         self._version = engine_version(self.calculator)
         if tier.optimizer == "L-BFGS":
             from fuse_flows.relax.descent import warm_up
@@ -154,9 +156,12 @@ class AseRelaxer:
             atoms = self._checked(structure)
             if isinstance(atoms, End):
                 return atoms
-            return Course(self.tier, self.cutoff, atoms, began=start, reference=reference)
+            return self._course(atoms, start, reference)
         except Exception as error:  # noqa: BLE001 - see relax
             return _failure(error)
+
+    def _course(self, atoms: Atoms, start: float, reference: float | None) -> Course:
+        return Course(self.tier, self.cutoff, atoms, began=start, reference=reference, noise=self._noise)
 
     def _checked(self, structure: Structure) -> Atoms | End:
         """Return the atoms, or the end if the guards refuse them."""
@@ -172,7 +177,7 @@ class AseRelaxer:
             self.calculator.reset()
         atoms.calc = self.calculator
         if self.tier.optimizer == "L-BFGS":
-            return _descend(Course(self.tier, self.cutoff, atoms, began=start, reference=reference))
+            return _descend(self._course(atoms, start, reference))
         return self._loop(atoms, start, Watch(self.tier, reference, len(atoms)))
 
     def _loop(self, atoms: Atoms, start: float, watch: Watch) -> End:

@@ -13,7 +13,9 @@ from pymatgen.core import Lattice, Structure
 
 from fuse_flows.config import TierConfig
 from fuse_flows.errors import ConfigError
+from fuse_flows.relax.ase_programs import noise_of
 from fuse_flows.relax.calculators import check_calculator, make_calculator
+from fuse_flows.relax.descent import BASIS_NOISE, NOISE
 
 PSEUDO = Path("/usr/share/abinit/psp/Pseudodojo_nc_sr_04_pbe_standard_psp8")
 SETTINGS = {"ecut": 410, "kpts": [4, 4, 4], "xc": "PBE", "pps": "psp8", "toldff": 1e-5, "chksymbreak": 0}
@@ -38,6 +40,14 @@ def test_a_program_without_configuration_is_named():
     for name in ("espresso:Espresso", "abinit:Abinit"):
         with pytest.raises(ConfigError, match=r"needs its section in ASE's configuration file \(ASE_CONFIG_PATH\)"):
             make_calculator(TierConfig(calculator=f"ase.calculators.{name}"))
+
+
+def test_energies_of_plane_waves_may_contradict_the_stress():
+    from ase.calculators.castep import Castep
+    from ase.calculators.emt import EMT
+
+    assert noise_of(Castep.__new__(Castep)) == BASIS_NOISE  # made in earnest, it asks for its program
+    assert noise_of(EMT()) == NOISE
 
 
 @pytest.mark.slow
