@@ -1,12 +1,16 @@
 """Does the search find structures that everybody knows?
 
-    python benchmarks/known_structures.py [--seeds 0 1 2] [--processes 2] [--only MgO CoAs2] [--budget-minutes 120]
+    python benchmarks/known_structures.py [--seeds 0 1 2] [--processes 2] [--only MgO CoAs2] [--recipes fgen mlgen-spp]
+        [--budget-minutes 120]
 
 Fourteen compounds of 2 to 14 atoms per cell (``crystals.py``, with the sources), CHGNet, several seeds each, through a
 real LaunchPad. The known structure is relaxed by the same tier in the same run; every result is stated against it. A
 search has found it if a candidate lies no more than 5 meV/atom above it, or matches it (StructureMatcher, default
 tolerances). ``lower`` marks a best candidate that lies more than 5 meV/atom below it: the potential has another ground
 state. A search ends as soon as a candidate is low enough, or when its structures are used up.
+
+The first population is assembled at random (``fgen``), or as the recipe says; the graph network of ``mlgen`` has learnt
+formation energies of most of these crystals, as has that of the FUSE2 paper.
 
 Reported are: meV/atom above the known structure, structures needed, whether the structure that found it belonged to the
 first population or came from a move (and which), seconds of relaxation (wall), and CPU seconds of the process; both
@@ -28,6 +32,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +50,7 @@ from pymatgen.core import Structure
 from fuse_flows.cli.options import search_config
 from fuse_flows.config import SearchConfig, TierConfig
 from fuse_flows.flows.local import submit, work
+from fuse_flows.flows.recipes import RECIPES
 from fuse_flows.relax.tiers import relax_through
 from fuse_flows.store.connection import connect_server
 from fuse_flows.store.queries import candidates
@@ -53,6 +59,8 @@ from fuse_flows.store.setup import ensure_indexes
 
 if TYPE_CHECKING:
     from fuse_flows.relax.result import RelaxResult
+
+    Key = tuple[str, str, int]  # recipe, formula, seed
 
 RESULTS = Path(__file__).parent / "results" / "known_structures.json"
 WINDOW = 0.005  # eV/atom
@@ -75,6 +83,7 @@ LIMITS = {
     "MgAl2O4": (14, 300),
 }
 COLUMNS = {
+    "recipe": "recipe",
     "formula": "formula",
     "seed": "seed",
     "found": "found",
@@ -90,10 +99,10 @@ COLUMNS = {
 }
 
 
-def config_for(formula: str, seed: int, known_energy: float | None = None) -> SearchConfig:
+def config_for(recipe: str, formula: str, seed: int, known_energy: float | None = None) -> SearchConfig:
     """The search; once the energy of the known structure is known, with the energy at which to stop."""
     max_atoms, structures = LIMITS[formula]
-    config = search_config(formula, seed=seed, max_atoms=max_atoms, max_structures=structures)
+    config = search_config(formula, recipe=recipe, seed=seed, max_atoms=max_atoms, max_structures=structures)
     if known_energy is None:
         return config
     stop = config.stop.model_copy(update={"target_energy": known_energy + WINDOW})
@@ -101,19 +110,20 @@ def config_for(formula: str, seed: int, known_energy: float | None = None) -> Se
     return config.model_copy(update={"stop": stop, "execution": execution})
 
 
-def run_search(formula: str, seed: int, folder: str, port: int) -> dict[str, Any]:
+def run_search(recipe: str, formula: str, seed: int, folder: str, port: int) -> dict[str, Any]:
     """Run one search to its end and say whether it succeeded."""
     os.chdir(folder)
     logging.disable(logging.INFO)  # FireWorks and jobflow report every job
     connection = connect_server(EmbeddedServer(Path(folder) / "db", port=port))
     known = relax_through(CRYSTALS[formula].structure, (TierConfig(),))[-1]
-    config = config_for(formula, seed, known.energy_per_atom)
+    config = config_for(recipe, formula, seed, known.energy_per_atom)
     begun, cpu = time.perf_counter(), time.process_time()
     submit(connection, config)
     work(connection, config.search_id)
     wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
     documents = candidates(connection, config.search_id)
     return {
+        "recipe": recipe,
         "formula": formula,
         "seed": seed,
         "search_id": config.search_id,
@@ -167,20 +177,21 @@ def structure_of(document: dict[str, Any]) -> Structure:
     return Structure.from_dict(document["structure"])
 
 
-def read_rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+def read_rows(path: Path) -> dict[Key, dict[str, Any]]:
     """Read the searches of earlier runs that were made with the present configuration."""
     if not path.exists():
         return {}
-    rows = {(row["formula"], row["seed"]): row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
-    return {key: row for key, row in rows.items() if key[0] in LIMITS and is_current(row)}
+    found = [{"recipe": RECIPES[0]} | row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    rows = {(row["recipe"], row["formula"], row["seed"]): row for row in found}
+    return {key: row for key, row in rows.items() if key[1] in LIMITS and is_current(row)}
 
 
 def is_current(row: dict[str, Any]) -> bool:
-    config = config_for(row["formula"], row["seed"])
+    config = config_for(row["recipe"], row["formula"], row["seed"])
     return (row.get("search_id"), row.get("max_structures")) == (config.search_id, config.stop.max_structures)
 
 
-def write_rows(path: Path, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: dict[Key, dict[str, Any]]) -> None:
     """Write all rows in one go, so that a run that is killed leaves a whole file."""
     order = list(LIMITS)
     record = {
@@ -188,7 +199,7 @@ def write_rows(path: Path, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
         "versions": {name: version(name) for name in ("fuse-flows", "chgnet", "torch", "ase")},
         "tier": TierConfig().model_dump(mode="json"),
         "window_mev_per_atom": 1000 * WINDOW,
-        "rows": [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))],
+        "rows": [rows[key] for key in sorted(rows, key=lambda key: (key[0], order.index(key[1]), key[2]))],
     }
     path.parent.mkdir(exist_ok=True)
     path.with_suffix(".part").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -199,9 +210,10 @@ def show(row: dict[str, Any]) -> None:
     print(" ".join(f"{row[key]!s:>{max(10, len(title))}.26}" for title, key in COLUMNS.items()), flush=True)
 
 
-def summary(rows: dict[tuple[str, int], dict[str, Any]]) -> None:
-    """Print, by compound, how many seeds succeeded, how, and what they needed."""
-    print(f"\n{'':>10} {'found':>7} {'first population':>17} {'structures needed':>22} {'worst meV above':>16}")
+def summary(rows: dict[Key, dict[str, Any]], recipe: str) -> None:
+    """Print of a recipe, by compound, how many seeds succeeded, how, and what they needed."""
+    rows = {key: row for key, row in rows.items() if key[0] == recipe}
+    print(f"\n{recipe:>10} {'found':>7} {'first population':>17} {'structures needed':>22} {'worst meV above':>16}")
     for formula in LIMITS:
         mine = [row for row in rows.values() if row["formula"] == formula]
         if mine:
@@ -221,12 +233,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=sorted(LIMITS), default=list(LIMITS), help="Some compounds.")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=[RECIPES[0]])
     parser.add_argument("--budget-minutes", type=float, default=120.0, help="No search begins later than this.")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--fresh", action="store_true", help="Run all searches, also those that stand in the results.")
     options = parser.parse_args()
     rows = {} if options.fresh else read_rows(options.results)
-    waiting = [(formula, seed) for seed in options.seeds for formula in options.only if (formula, seed) not in rows]
+    wanted = product(options.recipes, options.seeds, options.only)
+    waiting = [key for recipe, seed, formula in wanted if (key := (recipe, formula, seed)) not in rows]
     print(" ".join(f"{title:>{max(10, len(title))}}" for title in COLUMNS))
     for row in rows.values():
         show(row)
@@ -250,9 +264,12 @@ def main() -> None:
                     write_rows(options.results, rows)
         finally:
             server.stop()
-    summary(rows)
+    for recipe in options.recipes:
+        summary(rows, recipe)
     if waiting:
-        print(f"time is over; not begun: {', '.join(f'{formula} {seed}' for formula, seed in waiting)}")
+        print(
+            f"time is over; not begun: {', '.join(f'{recipe} {formula} {seed}' for recipe, formula, seed in waiting)}"
+        )
 
 
 if __name__ == "__main__":
