@@ -10,7 +10,7 @@ tolerances). ``lower`` marks a best candidate that lies more than 5 meV/atom bel
 state. A search ends as soon as a candidate is low enough, or when its structures are used up.
 
 The first population is assembled at random (``fgen``), or as the recipe says; the graph network of ``mlgen`` has learnt
-formation energies of most of these crystals, as has that of the FUSE2 paper.
+formation energies of these compounds, as has that of the FUSE2 paper.
 
 Reported are: meV/atom above the known structure, structures needed, whether the structure that found it belonged to the
 first population or came from a move (and which), seconds of relaxation (wall), and CPU seconds of the process; both
