@@ -350,7 +350,7 @@ def _make(kind: str, name: str, kwargs_json: str) -> Any:
         raise ConfigError(_FIELD, msg) from error
     except (TypeError, AttributeError, ValueError, LookupError, RuntimeError, AssertionError, ImportError) as error:
         first_line = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, AssertionError):  # what ASE raises where a program does not answer
+        if isinstance(error, AssertionError | RuntimeError):  # what ASE raises where a program does not answer
             first_line += " (is its program on this machine?)"
         raise ConfigError(_FIELD, f"{name} cannot be made with {kwargs_json}: {first_line}") from error
     if kind.startswith("path:"):

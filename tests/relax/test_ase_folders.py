@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -86,6 +87,14 @@ def test_programs_of_ase_that_are_not_there_are_named(name, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=f"^tiers.calculator: ase.calculators.{name} .*(is no|on this) "):
         build_relaxer(TierConfig(calculator=f"ase.calculators.{name}", calculator_kwargs={}))
+
+
+def test_a_program_that_ends_late_is_named_too(tmp_path, monkeypatch):
+    """ASE reads a thousand empty lines before it notices that CP2K has ended, or notices at once: it is a race."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess.Popen, "poll", lambda _: None)
+    with pytest.raises(ConfigError, match=r"cp2k:CP2K cannot be made .*READY.* \(is its program on this machine\?\)"):
+        build_relaxer(TierConfig(calculator="ase.calculators.cp2k:CP2K", calculator_kwargs={"label": "late"}))
 
 
 def test_a_misspelt_calculator_of_ase_is_refused_on_submission():
