@@ -272,9 +272,7 @@ def main() -> None:
     for recipe in options.recipes:
         summary(rows, recipe)
     if waiting:
-        print(
-            f"time is over; not begun: {', '.join(f'{recipe} {formula} {seed}' for recipe, formula, seed in waiting)}"
-        )
+        print(f"time is over; not begun: {', '.join(' '.join(map(str, key)) for key in waiting)}")
 
 
 if __name__ == "__main__":

@@ -184,13 +184,10 @@ def _structures_of_file(path: Path) -> list[Structure]:
 def _tier(calculator: str, config: Path | None) -> TierConfig:
     """Return the tier that relaxes references, its options written out as in a search, so that the levels agree."""
     from fuse_flows.config import load_config
-    from fuse_flows.relax.gpaw.options import with_gpaw_defaults
-    from fuse_flows.relax.torchsim import with_weights_digests
-    from fuse_flows.relax.vasp.options import with_vasp_defaults
+    from fuse_flows.relax.written import with_tiers_written_out
 
     tiers: dict[str, Any] = {"tiers": [{"calculator": calculator}]} if config is None else {}
-    search = with_weights_digests(load_config(config, formula="H", **tiers))
-    return with_gpaw_defaults(with_vasp_defaults(search)).tiers[-1]
+    return with_tiers_written_out(load_config(config, formula="H", **tiers)).tiers[-1]
 
 
 def _references(found: list[Search], entries: Path, *, materials_project: bool, mixed: bool) -> ReferenceEntries:

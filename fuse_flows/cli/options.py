@@ -171,10 +171,8 @@ def search_config(
     from fuse_flows.flows.checks import check_search
     from fuse_flows.flows.recipes import recipe_values
     from fuse_flows.relax.energy_model import with_model_digest
-    from fuse_flows.relax.gpaw.options import with_gpaw_defaults
     from fuse_flows.relax.spp_tier import with_library_digests
-    from fuse_flows.relax.torchsim import with_weights_digests
-    from fuse_flows.relax.vasp.options import with_vasp_defaults
+    from fuse_flows.relax.written import with_tiers_written_out
 
     given = SearchOptions(**values) if options is None else options
     if given.final is not None and given.recipe is None:
@@ -192,8 +190,7 @@ def search_config(
     if given.final is not None and search.tiers[-1].calculator != given.final:
         msg = f"is {given.final}, but the tiers of --config or --tiers end with {search.tiers[-1].calculator}"
         raise ConfigError("final", f"{msg}; leave out either")
-    search = with_weights_digests(with_library_digests(with_model_digest(search)))
-    search = with_gpaw_defaults(with_vasp_defaults(search))
+    search = with_tiers_written_out(with_library_digests(with_model_digest(search)))
     check_search(search)
     return search
 

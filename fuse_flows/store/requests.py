@@ -96,7 +96,7 @@ def paused_firework(firework: Firework) -> Firework:
 
 
 def is_stop_requested(launchpad: LaunchPad, search_id: str) -> bool:
-    """Tell whether a search shall stop; one read by ``_id``.
+    """Tell whether a search shall stop; one read by ``_id``, see :func:`stops_requested`.
 
     Parameters
     ----------
@@ -105,11 +105,11 @@ def is_stop_requested(launchpad: LaunchPad, search_id: str) -> bool:
     search_id
         The search.
     """
-    return _requests(launchpad).find_one({"_id": search_id, "stop": True}, {"_id": 1}) is not None
+    return bool(stops_requested(launchpad, [search_id]))
 
 
 def stops_requested(launchpad: LaunchPad, search_ids: Sequence[str]) -> set[str]:
-    """Return those of some searches that shall stop; see :func:`is_stop_requested`."""
+    """Return those of some searches that shall stop."""
     asked = {"_id": {"$in": [*search_ids]}, "stop": True}
     return {found["_id"] for found in _requests(launchpad).find(asked, {"_id": 1})}
 
